@@ -1,0 +1,27 @@
+"""Identifiers: sortable run ids, ids of calls, idempotency keys. Time and chance come from outside."""
+
+import hashlib
+import uuid
+
+
+def run_id(milliseconds: int, entropy: bytes) -> str:
+    """A UUIDv7 (RFC 9562): sorts by creation time. `entropy` is 10 random bytes."""
+    value = (milliseconds & (2**48 - 1)) << 80 | int.from_bytes(entropy[:10], "big")
+    value = value & ~(0xF << 76) | 7 << 76
+    value = value & ~(0b11 << 62) | 0b10 << 62
+    return str(uuid.UUID(int=value))
+
+
+def stack_run_id(run: str, sequence: int) -> str:
+    """The id of a run's call: unique in a store, and the same when the call is repeated."""
+    return f"{run}:{sequence}"
+
+
+def idempotency_key(run: str, sequence: int, fork: int = 0) -> str:
+    """The key sent with a call: the same for every attempt, another one for every call and fork."""
+    return "seq-" + hashlib.sha256(f"{run}:{fork}:{sequence}".encode()).hexdigest()[:40]
+
+
+def task_entropy(run: str, draw: int, size: int) -> bytes:
+    """Random bytes for the `draw`-th generator of a run: the same whenever the run is replayed."""
+    return hashlib.shake_256(f"{run}:{draw}".encode()).digest(size)

@@ -1,0 +1,287 @@
+"""The records: what a store keeps and what the layers hand to each other.
+
+Field names are those of the original's tables. `input` and `result` hold JSON trees as written by
+`core.values.to_json`, so a store needs to know JSON only; times are text (`core.times`).
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, TypeVar
+
+import msgspec
+
+from sequential.core import values
+
+Record = TypeVar("Record", bound=msgspec.Struct)
+
+
+class Status(StrEnum):
+    """Where a run stands. The moves between them are in `core.transitions`."""
+
+    PENDING = "pending"  # created, nobody has driven it yet
+    RUNNING = "running"  # a worker holds its lease and drives it
+    SUSPENDED = "suspended"  # waits in storage, costing no memory
+    PAUSED = "paused"  # an operator stopped it
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        """No worker will ever look at this run again, unless an operator retries it."""
+        return self in (Status.COMPLETED, Status.FAILED, Status.CANCELLED)
+
+
+class CallStatus(StrEnum):
+    """Where a call stands."""
+
+    PENDING = "pending"  # waits for its due time
+    IN_PROGRESS = "in_progress"  # handed to its service; performed again after a crash
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_settled(self) -> bool:
+        return self in (CallStatus.COMPLETED, CallStatus.FAILED, CallStatus.CANCELLED)
+
+
+class Frame(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A place in a task's source. Lines and columns count from 1."""
+
+    file: str
+    line: int
+    column: int = 0
+    function: str = ""
+    source: str = ""
+
+
+class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why a call or a run failed: an exception as data.
+
+    `type` names the exception as the task sees it; `code` is stable, for machines: `task_error`,
+    `timeout`, `limit`, `runtime_died`, `non_determinism`, `value_not_supported`, ...
+    """
+
+    type: str
+    message: str
+    code: str = "task_error"
+    traceback: tuple[Frame, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.type}: {self.message}" if self.message else self.type
+
+
+class InputField(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One field of a task's input. `type` is one of `core.inputs.TYPES`."""
+
+    name: str
+    type: str = "string"
+    description: str = ""
+    required: bool = True
+    default: Any = None
+
+
+class RetryPolicy(msgspec.Struct, frozen=True):
+    """How often and when a call that failed is tried again: times in seconds."""
+
+    retries: int = 3
+    delay: float = 1.0
+    factor: float = 2.0
+    max_delay: float = 30.0
+    jitter: float = 0.1
+
+
+class Allow(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a task may reach; None means everything that is public, a list means only this.
+
+    `hosts` are host names, `*.example.com`, or addresses, each with an optional `:port`. A host
+    named in full may also be a private one. `services` are names of services.
+    """
+
+    hosts: tuple[str, ...] | None = None
+    services: tuple[str, ...] | None = None
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What a sandboxed run may use. Waiting for calls counts against nothing."""
+
+    memory_mb: int = 256  # memory of the program, MiB
+    turn_seconds: float = 5.0  # computing between two calls
+    cpu_seconds: float = 300.0  # computing of the whole run
+    recursion: int = 500
+    output_kb: int = 1024  # printed text of one turn, KiB
+    result_kb: int = 16384  # the run's result or one call's arguments, KiB
+
+
+class TaskConfig(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The content of a task's `config.json`. `timeout` is seconds from creation to end."""
+
+    name: str
+    description: str = ""
+    runtime: str = "sandbox"
+    inputs: tuple[InputField, ...] = ()
+    retry: RetryPolicy | None = None
+    timeout: float | None = None
+    allow: Allow = Allow()
+    limits: Limits = Limits()
+
+
+class TaskFunction(msgspec.Struct, frozen=True):
+    """A task as it is stored: its program and its policy."""
+
+    identifier: str
+    code: str
+    config: TaskConfig
+    version: int = 1
+    created_at: str = ""
+    updated_at: str = ""
+    filename: str = "code.py"
+
+
+class TaskRun(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One execution of a task. It carries its own code and policy from the moment it is created."""
+
+    id: str
+    task_identifier: str
+    status: Status
+    input: Any
+    result: Any = None
+    error: Failure | None = None
+    created_at: str = ""
+    updated_at: str = ""
+    started_at: str | None = None
+    ended_at: str | None = None
+    turn: int = 0  # number of the last committed turn: the position in the journal
+    where: Frame | None = None  # the expression the program waits at
+    wake_at: str | None = None  # when a worker should look next; None: only an answer wakes it
+    deadline: str | None = None
+    crashes: int = 0  # how often the runtime died under this run
+    lease_token: str | None = None
+    lease_until: str | None = None
+    filename: str = "code.py"
+    config: TaskConfig = TaskConfig(name="")
+    code: str = ""
+
+    @property
+    def value(self) -> Any:
+        """The result as the Python value the task returned."""
+        return values.from_json(self.result)
+
+
+class StackRun(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One call of a run: what was asked for, how it went, and when the program got the answer."""
+
+    id: str
+    task_run_id: str
+    operation: str  # "<service>.<method>"
+    status: CallStatus
+    input: Any = None
+    result: Any = None
+    error: Failure | None = None
+    parent_stack_run_id: str | None = None
+    created_at: str = ""
+    updated_at: str = ""
+    sequence: int = 0  # the first call of a run is 0
+    fingerprint: str = ""  # of operation and input: identity beyond the number
+    attempts: int = 0  # how often it was handed to its service and came back
+    due_at: str | None = None  # not to be performed earlier: sleeping, or waiting for a retry
+    duration: float | None = None  # seconds of the last attempt
+    size: int | None = None  # bytes of the result's JSON
+    where: Frame | None = None  # the expression that asked for it
+    requested_turn: int = 0
+    delivered_turn: int | None = None
+    delivered_order: int | None = None
+    delivered_at: str | None = None  # the clock the program was shown in that turn
+
+    @property
+    def service(self) -> str:
+        return self.operation.partition(".")[0]
+
+    @property
+    def method(self) -> str:
+        return self.operation.partition(".")[2]
+
+
+class Call(msgspec.Struct, frozen=True):
+    """A request of a program. `sequence` counts the calls of a run from 0."""
+
+    sequence: int
+    service: str
+    method: str
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = {}
+    where: Frame | None = None
+
+    @property
+    def operation(self) -> str:
+        return f"{self.service}.{self.method}"
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """A call's value or error, as it is handed to a program."""
+
+    value: Any = None
+    error: Failure | None = None
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """The program waits. Only outcomes of these calls can be delivered now."""
+
+    calls: tuple[int, ...]
+
+
+class Finished(msgspec.Struct, frozen=True):
+    """The program returned."""
+
+    value: Any
+
+
+class Raised(msgspec.Struct, frozen=True):
+    """The program ended with an error that it did not catch, or ran into a limit."""
+
+    error: Failure
+
+
+class Turn(msgspec.Struct, frozen=True):
+    """What one advance of a program brought."""
+
+    state: Waiting | Finished | Raised
+    calls: tuple[Call, ...] = ()
+    log: str = ""  # what the program printed
+    where: Frame | None = None
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """A program's state after a turn, sealed (`core.snapshot`). A cache: may be lost at any time."""
+
+    task_run_id: str
+    turn: int
+    data: bytes
+
+
+class LogLine(msgspec.Struct, frozen=True):
+    """What a run printed in one turn."""
+
+    at: str
+    text: str
+
+
+class Commit(msgspec.Struct, frozen=True):
+    """Everything one step writes: all of it or nothing, and only while `token` holds the lease.
+
+    `run` is the whole new record. `requested` are new calls, `updated` calls whose status or
+    outcome changed (whole records, delivered ones included).
+    """
+
+    run: TaskRun
+    token: str
+    requested: tuple[StackRun, ...] = ()
+    updated: tuple[StackRun, ...] = ()
+    log: str = ""
+    snapshot: Snapshot | None = None
+
+
+def evolve(record: Record, **changes: Any) -> Record:
+    """A copy of a record with some fields changed."""
+    return msgspec.structs.replace(record, **changes)

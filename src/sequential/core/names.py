@@ -1,0 +1,73 @@
+"""The one rule for names of tasks, services, input fields and runs.
+
+A name ends up in paths, URLs, SQL and Python source, so it is refused unless it is safe in all of
+them. Every entrance (command line, HTTP, Python API, storage) asks here.
+"""
+
+import keyword
+import re
+
+from sequential.errors import InvalidNameError
+
+LONGEST = 64
+_TASK = re.compile(r"[A-Za-z][A-Za-z0-9_-]*\Z")
+_FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_RUN = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
+_RUN_PREFIX = re.compile(r"[0-9a-f-]{1,36}\Z")
+_DEVICES = {"con", "prn", "aux", "nul"} | {f"{d}{n}" for d in ("com", "lpt") for n in range(1, 10)}
+
+
+def check_task_name(name: str) -> str:
+    """Return `name` if it may name a task, else raise `InvalidNameError` saying what to change."""
+    return _check("task", name, _TASK, 'letters, digits, "-" and "_", starting with a letter')
+
+
+def check_service_name(name: str) -> str:
+    """Return `name` if it may name a service: it must also be a Python name."""
+    return _check("service", name, _FIELD, 'letters, digits and "_", starting with a letter')
+
+
+def check_field_name(name: str) -> str:
+    """Return `name` if it may name an input field: it must also be a Python name."""
+    return _check("input", name, _FIELD, 'letters, digits and "_", starting with a letter')
+
+
+def check_run_id(run_id: str) -> str:
+    """Return `run_id` if it has the form of an id made by `core.ids.run_id`."""
+    if not _RUN.match(run_id):
+        raise InvalidNameError(f"not a run id: {_shown(run_id)}; a run id looks like a UUID")
+    return run_id
+
+
+def check_run_prefix(prefix: str) -> str:
+    """Return `prefix` if a run id can begin like this."""
+    if not _RUN_PREFIX.match(prefix):
+        raise InvalidNameError(
+            f"not a run id or the beginning of one: {_shown(prefix)}; "
+            "a run id looks like a UUID: digits, letters a to f and dashes"
+        )
+    return prefix
+
+
+def snake_case(name: str) -> str:
+    """The Python name of a task's entry function: `my-emails` -> `my_emails`."""
+    return name.replace("-", "_")
+
+
+def _check(kind: str, name: str, pattern: re.Pattern[str], rule: str) -> str:
+    if not name:
+        raise InvalidNameError(f"the {kind} name is empty: use {rule}")
+    if len(name) > LONGEST:
+        raise InvalidNameError(
+            f"the {kind} name {_shown(name)} is too long: {len(name)} characters, "
+            f"at most {LONGEST} are allowed"
+        )
+    if not pattern.match(name):
+        raise InvalidNameError(f"the {kind} name {_shown(name)} cannot be used: use {rule}")
+    if keyword.iskeyword(snake_case(name)) or name.lower() in _DEVICES:
+        raise InvalidNameError(f"the {kind} name {_shown(name)} is reserved: choose another")
+    return name
+
+
+def _shown(name: str) -> str:
+    return ascii(name if len(name) <= LONGEST else name[:40] + "...")

@@ -1,0 +1,161 @@
+"""Every exception of the package.
+
+The docstring of a class is its default message and names the fix. `code` is stable, for machines;
+`fault` says who can mend it: the `caller` (wrong use), the `task` (its code) or the `engine`
+(storage, host, this package).
+"""
+
+import inspect
+from typing import ClassVar, Literal
+
+Fault = Literal["caller", "task", "engine"]
+
+
+class SequentialError(Exception):
+    """Something went wrong in sequential-ecosystem."""
+
+    code: ClassVar[str] = "error"
+    fault: ClassVar[Fault] = "engine"
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or inspect.cleandoc(type(self).__doc__ or ""))
+
+
+class InvalidNameError(SequentialError):
+    """This name cannot be used: start with a letter, go on with letters, digits, "-" or "_"."""
+
+    code = "invalid_name"
+    fault = "caller"
+
+
+class InvalidInputError(SequentialError):
+    """The input does not fit the task: see its fields with `sequential-ecosystem describe`."""
+
+    code = "invalid_input"
+    fault = "caller"
+
+
+class InvalidTaskError(SequentialError):
+    """The task cannot be started: check it with `sequential-ecosystem run <task> --dry-run`."""
+
+    code = "invalid_task"
+    fault = "caller"
+
+
+class TaskNotFoundError(SequentialError):
+    """There is no such task: `sequential-ecosystem list` shows what there is."""
+
+    code = "task_not_found"
+    fault = "caller"
+
+
+class TaskExistsError(SequentialError):
+    """A task of this name exists already: choose another name, or delete it first."""
+
+    code = "task_exists"
+    fault = "caller"
+
+
+class RunNotFoundError(SequentialError):
+    """There is no such run: `sequential-ecosystem history <task>` shows what there is."""
+
+    code = "run_not_found"
+    fault = "caller"
+
+
+class AmbiguousRunError(SequentialError):
+    """Several runs begin like this: give more of the id."""
+
+    code = "ambiguous_run"
+    fault = "caller"
+
+
+class RunExistsError(SequentialError):
+    """A run of this id exists already."""
+
+    code = "run_exists"
+    fault = "caller"
+
+
+class RunBusyError(SequentialError):
+    """Another process drives this run: wait for it, or stop that process first."""
+
+    code = "run_busy"
+    fault = "caller"
+
+
+class InvalidTransitionError(SequentialError):
+    """The run's status does not allow this."""
+
+    code = "invalid_transition"
+    fault = "caller"
+
+
+class ConfigError(SequentialError):
+    """A setting is wrong: see them with `sequential-ecosystem config show`."""
+
+    code = "config_error"
+    fault = "caller"
+
+
+class UnknownAdapterError(ConfigError):
+    """There is no storage adapter of this name."""
+
+    code = "unknown_adapter"
+
+
+class ServiceLoadError(SequentialError):
+    """A service file could not be loaded: correct the file under services/."""
+
+    code = "service_load_error"
+    fault = "caller"
+
+
+class ValueNotSupportedError(SequentialError):
+    """A value cannot cross the border of a task: use JSON types, bytes, dates, Decimal or sets."""
+
+    code = "value_not_supported"
+    fault = "task"
+
+
+class NonDeterminismError(SequentialError):
+    """The journal no longer fits the task's source: the replay asked for another call."""
+
+    code = "non_determinism"
+    fault = "task"
+
+
+class StorageError(SequentialError):
+    """The store could not be read or written."""
+
+    code = "storage_error"
+
+
+class StorageFullError(StorageError):
+    """The disk is full: make room, then go on with `sequential-ecosystem resume`."""
+
+    code = "storage_full"
+
+
+class StorageReadOnlyError(StorageError):
+    """The store cannot be written: give this user write permission on the tasks folder."""
+
+    code = "storage_read_only"
+
+
+class DamagedRunError(StorageError):
+    """A file of this run is damaged; nothing was changed."""
+
+    code = "damaged_run"
+
+
+class LeaseLostError(StorageError):
+    """Another worker has taken this run over; this worker's last turn was not written."""
+
+    code = "lease_lost"
+
+
+class RuntimeDiedError(SequentialError):
+    """The sandbox process of a run ended unexpectedly."""
+
+    code = "runtime_died"

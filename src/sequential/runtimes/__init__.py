@@ -1,0 +1,1 @@
+"""Runtimes: how a program is advanced from one call to the next."""

@@ -1,0 +1,1 @@
+"""Services: host code that performs calls, the only place with side effects."""

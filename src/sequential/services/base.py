@@ -1,0 +1,76 @@
+"""What a service is: a named set of methods that the engine calls for a task."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from sequential.core.model import Allow, Failure, Outcome, RetryPolicy
+
+
+class CallContext(msgspec.Struct, frozen=True):
+    """What a service may know about the call it performs.
+
+    `idempotency_key` is the same for every attempt of the call, also after a crash: send it along,
+    or keep it with what was done, and doing the call twice does no harm.
+    """
+
+    run_id: str
+    task: str
+    sequence: int
+    attempt: int  # from 1
+    idempotency_key: str
+    allow: Allow = Allow()
+    retry: RetryPolicy = RetryPolicy()
+
+
+class Service(Protocol):
+    """Performs calls. One instance serves all runs of a process, many calls at a time."""
+
+    name: str
+
+    def methods(self) -> Sequence[str]:
+        """The dotted names of its methods, as in `users.messages.list`."""
+        ...
+
+    def due_after(self, method: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> float:
+        """Seconds to wait, durably, before the call is performed; 0 for nearly all."""
+        ...
+
+    async def call(
+        self, method: str, args: Sequence[Any], kwargs: Mapping[str, Any], context: CallContext
+    ) -> Any:
+        """Perform one call and return its value.
+
+        Raise `CallError` for an error the task shall see, or `TryAgain` when another attempt may
+        do better. Any other exception reaches the task as `RuntimeError`.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Give back connections and the like."""
+        ...
+
+
+class CallError(Exception):
+    """A call failed; the task sees an exception of this type, one that the sandbox knows."""
+
+    def __init__(self, type: str, message: str, code: str = "call_failed") -> None:
+        super().__init__(message)
+        self.failure = Failure(type=type, message=message, code=code)
+
+
+class TryAgain(Exception):  # noqa: N818 - it is advice, not an error
+    """This attempt did not work out, another one may.
+
+    `outcome` is what the task gets if no attempt is left, `retry_after` the seconds the other side
+    asked to wait, `retries` how many more attempts this call allows when it differs from the task.
+    """
+
+    def __init__(
+        self, outcome: Outcome, *, retry_after: float | None = None, retries: int | None = None
+    ) -> None:
+        super().__init__(str(outcome.error or "the answer asks for another attempt"))
+        self.outcome = outcome
+        self.retry_after = retry_after
+        self.retries = retries
