@@ -22,7 +22,7 @@ class SequentialError(Exception):
 
 
 class InvalidNameError(SequentialError):
-    """This name cannot be used: start with a letter, go on with letters, digits, "-" or "_"."""
+    """The name cannot be used: start with a letter, go on with letters, digits, "-" or "_"."""
 
     code = "invalid_name"
     fault = "caller"

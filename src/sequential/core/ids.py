@@ -1,4 +1,4 @@
-"""Identifiers: sortable run ids, ids of calls, idempotency keys. Time and chance come from outside."""
+"""Identifiers: sortable run ids, ids of calls, idempotency keys."""
 
 import hashlib
 import uuid

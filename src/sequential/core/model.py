@@ -253,7 +253,7 @@ class Turn(msgspec.Struct, frozen=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """A program's state after a turn, sealed (`core.snapshot`). A cache: may be lost at any time."""
+    """A program's state after a turn, sealed (`core.snapshot`). A cache: it may be lost."""
 
     task_run_id: str
     turn: int

@@ -3,10 +3,12 @@
 JSON types stay as they are. What Python has besides is written as an object with one key that
 begins with "$", so any store that can hold JSON can hold it:
 
-    bytes {"$bytes": "<base64>"}     datetime {"$datetime": "<ISO>"}   date {"$date": "<ISO>"}
-    tuple {"$tuple": [...]}          set {"$set": [...]}               frozenset {"$frozenset": [...]}
-    Decimal {"$decimal": "1.10"}     timedelta {"$timedelta": [days, seconds, microseconds]}
-    time {"$time": "<ISO>"}          float {"$float": "nan|inf|-inf"}  dict {"$dict": [[key, value]]}
+    bytes     {"$bytes": "<base64>"}         datetime  {"$datetime": "<ISO>"}
+    date      {"$date": "<ISO>"}             time      {"$time": "<ISO>"}
+    timedelta {"$timedelta": [days, s, us]}  Decimal   {"$decimal": "1.10"}
+    tuple     {"$tuple": [...]}              set       {"$set": [...]}
+    frozenset {"$frozenset": [...]}          float     {"$float": "nan|inf|-inf"}
+    dict      {"$dict": [[key, value]]}
 
 The last one is used for keys that are not strings and for keys that begin with "$". Integers of
 any size are JSON numbers. Everything else is refused by name with the path to it; never pickle.
@@ -46,7 +48,7 @@ def from_json(tree: Any) -> Any:
     if not isinstance(tree, dict):
         return tree
     if len(tree) == 1:
-        (key, inner), = tree.items()
+        ((key, inner),) = tree.items()
         if key.startswith("$") and (restore := _RESTORE.get(key)):
             try:
                 return restore(inner)
@@ -120,7 +122,8 @@ def _object(value: dict[Any, Any], path: str, depth: int) -> dict[str, Any]:
 
 def _plain_of(value: Any, path: str) -> Any:
     """A subclass of a known type loses its subclass; anything else is refused by name."""
-    for plain in (bool, int, str, float, dict, list, tuple, bytes):
+    plain: type[Any]
+    for plain in (int, str, float, dict, list, tuple, bytes):
         if isinstance(value, plain):
             return plain(value)
     name = getattr(value, "type_name", None) or type(value).__name__

@@ -1,0 +1,1 @@
+"""Storage: where tasks, runs, calls and snapshots are kept."""

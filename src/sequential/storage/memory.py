@@ -1,0 +1,113 @@
+"""Storage in memory: the reference semantics, for tests and throw-away runs."""
+
+from typing import Any
+
+from sequential.core.model import LogLine, Snapshot, StackRun, TaskFunction, TaskRun, evolve
+from sequential.errors import (
+    RunBusyError,
+    RunExistsError,
+    RunNotFoundError,
+    StorageError,
+    TaskNotFoundError,
+)
+from sequential.storage.base import StorageAdapter, matches
+
+
+class MemoryAdapter(StorageAdapter):
+    """Everything in dictionaries; gone with the process. Serves any number of engines in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._runs: dict[str, TaskRun] = {}
+        self._calls: dict[str, dict[str, StackRun]] = {}
+        self._functions: dict[str, TaskFunction] = {}
+        self._snapshots: dict[str, Snapshot] = {}
+        self._logs: dict[str, list[LogLine]] = {}
+
+    async def create_task_run(self, run: TaskRun) -> TaskRun:
+        if run.id in self._runs:
+            raise RunExistsError(f"run {run.id} exists already")
+        self._runs[run.id] = run
+        self._calls[run.id] = {}
+        return run
+
+    async def get_task_run(self, run_id: str) -> TaskRun | None:
+        return self._runs.get(run_id)
+
+    async def update_task_run(self, run_id: str, **changes: Any) -> TaskRun:
+        if run_id not in self._runs:
+            raise RunNotFoundError(f"there is no run {run_id}")
+        self._runs[run_id] = run = evolve(self._runs[run_id], **changes)
+        return run
+
+    async def query_task_runs(self, *, limit: int | None = None, **filters: Any) -> list[TaskRun]:
+        found = [run for run in self._runs.values() if matches(run, filters)]
+        return sorted(found, key=lambda run: run.id, reverse=True)[:limit]
+
+    async def find_run_ids(self, prefix: str, task: str | None = None) -> list[str]:
+        runs = self._runs.values()
+        return sorted(
+            run.id
+            for run in runs
+            if run.id.startswith(prefix) and task in (None, run.task_identifier)
+        )
+
+    async def create_stack_run(self, call: StackRun) -> StackRun:
+        if call.task_run_id not in self._runs:
+            raise RunNotFoundError(f"there is no run {call.task_run_id}")
+        self._calls[call.task_run_id][call.id] = call
+        return call
+
+    async def get_stack_run(self, call_id: str) -> StackRun | None:
+        return self._calls.get(call_id.partition(":")[0], {}).get(call_id)
+
+    async def update_stack_run(self, call_id: str, **changes: Any) -> StackRun:
+        call = await self.get_stack_run(call_id)
+        if call is None:
+            raise StorageError(f"there is no call {call_id}")
+        self._calls[call.task_run_id][call_id] = call = evolve(call, **changes)
+        return call
+
+    async def query_stack_runs(self, **filters: Any) -> list[StackRun]:
+        run_id = filters.get("task_run_id")
+        groups = [self._calls.get(run_id, {})] if isinstance(run_id, str) else self._calls.values()
+        found = [call for group in groups for call in group.values() if matches(call, filters)]
+        return sorted(found, key=lambda call: (call.task_run_id, call.sequence))
+
+    async def store_task_function(self, function: TaskFunction) -> TaskFunction:
+        if old := self._functions.get(function.identifier):
+            function = evolve(function, version=old.version + 1, created_at=old.created_at)
+        self._functions[function.identifier] = function
+        return function
+
+    async def get_task_function(self, identifier: str) -> TaskFunction | None:
+        return self._functions.get(identifier)
+
+    async def list_task_functions(self) -> list[TaskFunction]:
+        return [self._functions[name] for name in sorted(self._functions)]
+
+    async def delete_task(self, identifier: str) -> int:
+        if identifier not in self._functions:
+            raise TaskNotFoundError(f"there is no task {identifier}")
+        runs = await self.query_task_runs(task_identifier=identifier)
+        if any(run.lease_token for run in runs):
+            raise RunBusyError(f"a run of {identifier} is being driven: wait until it is done")
+        for run in runs:
+            self._runs.pop(run.id)
+            self._calls.pop(run.id)
+            self._snapshots.pop(run.id, None)
+            self._logs.pop(run.id, None)
+        del self._functions[identifier]
+        return len(runs)
+
+    async def store_snapshot(self, snapshot: Snapshot) -> None:
+        self._snapshots[snapshot.task_run_id] = snapshot
+
+    async def get_snapshot(self, run_id: str) -> Snapshot | None:
+        return self._snapshots.get(run_id)
+
+    async def append_log(self, run_id: str, line: LogLine) -> None:
+        self._logs.setdefault(run_id, []).append(line)
+
+    async def get_log(self, run_id: str) -> list[LogLine]:
+        return list(self._logs.get(run_id, ()))
