@@ -1,5 +1,6 @@
 """What a service is: a named set of methods that the engine calls for a task."""
 
+import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -61,7 +62,7 @@ class CallError(Exception):
 
 
 class TryAgain(Exception):  # noqa: N818 - it is advice, not an error
-    """This attempt did not work out, another one may.
+    """An attempt that did not work out; another one may.
 
     `outcome` is what the task gets if no attempt is left, `retry_after` the seconds the other side
     asked to wait, `retries` how many more attempts this call allows when it differs from the task.
@@ -74,3 +75,16 @@ class TryAgain(Exception):  # noqa: N818 - it is advice, not an error
         self.outcome = outcome
         self.retry_after = retry_after
         self.retries = retries
+
+
+def unknown_method(service: Service, method: str) -> CallError:
+    """The error for a method that a service does not have, with the ones it has."""
+    names = sorted(service.methods())
+    close = difflib.get_close_matches(method, names, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    listed = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+    return CallError(
+        "RuntimeError",
+        f"the service {service.name!r} has no method {method!r}; {hint}It has: {listed}",
+        code="unknown_method",
+    )

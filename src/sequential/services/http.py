@@ -1,0 +1,138 @@
+"""The service "http": `fetch`, as a task calls it.
+
+An HTTP status is data. What fails below HTTP is an exception of the task: `OSError`,
+`TimeoutError`, or `PermissionError` for a host the task may not reach.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from sequential.core.model import Failure, Outcome
+from sequential.services.address_guard import Policy, RefusedError, parse_rule
+from sequential.services.base import CallContext, CallError, TryAgain, unknown_method
+from sequential.services.http_request import REDIRECTS, Request, redirected, request_from
+from sequential.services.http_response import TRY_AGAIN, Answer, retry_after
+from sequential.services.http_settings import HttpSettings, Resolve
+
+if TYPE_CHECKING:
+    from sequential.services.http_pool import Pool
+
+__all__ = ["HttpService", "HttpSettings", "Resolve"]
+
+LARGE = 1024 * 1024  # bytes; larger bodies are decoded beside the event loop
+
+
+class HttpService:
+    """Performs HTTP requests of tasks over one shared pool of connections.
+
+    `resolve` replaces the machine's DNS. The pool is opened by the first call and belongs to that
+    call's event loop until `close`.
+    """
+
+    name = "http"
+
+    def __init__(
+        self, settings: HttpSettings | None = None, *, resolve: Resolve | None = None
+    ) -> None:
+        self._settings = settings or HttpSettings()
+        self._resolve = resolve
+        self._open: Pool | None = None
+
+    def methods(self) -> Sequence[str]:
+        return ("fetch",)
+
+    def due_after(self, method: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> float:
+        return 0.0
+
+    async def call(
+        self, method: str, args: Sequence[Any], kwargs: Mapping[str, Any], context: CallContext
+    ) -> Any:
+        """Perform `fetch(url, method=, headers=, params=, json=, data=, timeout=, retries=, ...)`.
+
+        Returns `{"status", "headers", "url", "encoding", "text" or "content"}`. Asks for another
+        attempt (`TryAgain`) only where repeating the request does no harm.
+        """
+        if method != "fetch":
+            raise unknown_method(self, method)
+        try:
+            request = request_from(
+                args,
+                kwargs,
+                timeout=self._settings.timeout,
+                idempotency_key=context.idempotency_key,
+            )
+            policy = self._policy(context)
+        except (TypeError, ValueError) as error:
+            kind = "TypeError" if isinstance(error, TypeError) else "ValueError"
+            raise CallError(kind, str(error), code="invalid_call") from None
+        answer = await self._fetch(request, policy)
+        if len(answer.body) > LARGE:
+            value = await asyncio.to_thread(answer.value)
+        else:
+            value = answer.value()
+        if answer.status in TRY_AGAIN and request.repeatable:
+            wait = retry_after(answer.headers, datetime.now(UTC))
+            raise TryAgain(Outcome(value=value), retry_after=wait, retries=request.retries)
+        return value
+
+    async def close(self) -> None:
+        pool, self._open = self._open, None
+        if pool is not None:
+            await pool.close()
+
+    async def _fetch(self, request: Request, policy: Policy) -> Answer:
+        from sequential.services.http_pool import NetworkError  # noqa: PLC0415 - see _pool
+
+        try:
+            async with asyncio.timeout(request.timeout):
+                return await self._follow(request, policy)
+        except RefusedError as error:
+            raise CallError("PermissionError", f"{request}: {error}", code="refused") from None
+        except TimeoutError:
+            failure = Failure(
+                "TimeoutError", f"{request}: no answer within {request.timeout:g} s", code="timeout"
+            )
+            raise _failed(request, failure, lasting=False) from None
+        except NetworkError as error:
+            code = "timeout" if error.type == "TimeoutError" else "network"
+            failure = Failure(error.type, f"{request}: {error}", code=code)
+            raise _failed(request, failure, lasting=error.lasting) from error
+
+    async def _follow(self, request: Request, policy: Policy) -> Answer:
+        from sequential.services.http_pool import NetworkError  # noqa: PLC0415 - see _pool
+
+        for _ in range(self._settings.max_redirects + 1):
+            target = request.target
+            answer = await self._pool().send(request, policy.clear(target.host, target.port))
+            location = answer.header("location")
+            if not (request.follow_redirects and answer.status in REDIRECTS and location):
+                return answer
+            try:
+                request = redirected(request, answer.status, location)
+            except ValueError as error:
+                raise NetworkError(f"a redirect leads nowhere: {error}", lasting=True) from None
+        raise NetworkError(f"more than {self._settings.max_redirects} redirects", lasting=True)
+
+    def _pool(self) -> "Pool":
+        # aiohttp takes 0.2 s to import, which only those shall pay who fetch.
+        from sequential.services.http_pool import Pool  # noqa: PLC0415
+
+        if self._open is None:
+            self._open = Pool(self._settings, self._resolve)
+        return self._open
+
+    def _policy(self, context: CallContext) -> Policy:
+        hosts = context.allow.hosts
+        return Policy(
+            rules=None if hosts is None else tuple(parse_rule(host) for host in hosts),
+            allow_private=self._settings.allow_private,
+            allow_loopback=self._settings.allow_loopback,
+        )
+
+
+def _failed(request: Request, failure: Failure, *, lasting: bool) -> Exception:
+    if lasting or not request.repeatable:
+        return CallError(failure.type, failure.message, code=failure.code)
+    return TryAgain(Outcome(error=failure), retries=request.retries)

@@ -1,0 +1,211 @@
+"""The connections of all fetches, guarded. The one module that knows aiohttp.
+
+The address guard sits at the two places that a request cannot avoid. The resolver gives the
+connector only addresses that the request's clearance permits, and the connector connects to
+nothing else: no second lookup lies between check and use. And before a request is written to a
+connection, new or kept alive, the address at its other end is checked against the clearance
+of that request, so a connection opened for one task is no loophole for another one.
+There is no DNS cache: it would be shared by tasks that may see different things.
+"""
+
+import asyncio
+import os
+import socket
+import ssl
+from collections.abc import Sequence
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+from sequential.services.address_guard import Clearance, RefusedError, is_address
+from sequential.services.http_request import REDIRECTS, Request
+from sequential.services.http_response import Answer
+from sequential.services.http_settings import HttpSettings, Resolve
+
+if TYPE_CHECKING:
+    from aiohttp.client_reqrep import ClientRequest
+    from aiohttp.connector import Connection
+    from aiohttp.tracing import Trace
+
+# What the request of the current asyncio task may connect to. Without it nothing may.
+_clearance: ContextVar[Clearance] = ContextVar("clearance")
+
+
+class NetworkError(Exception):
+    """No usable answer. `type` is the exception of the task; `lasting`: no use in trying again."""
+
+    def __init__(self, message: str, type: str = "OSError", *, lasting: bool = False) -> None:
+        super().__init__(message)
+        self.type = type
+        self.lasting = lasting
+
+
+class Pool:
+    """Sends requests over shared connections. Belongs to the event loop it is made in."""
+
+    def __init__(self, settings: HttpSettings, resolve: Resolve | None = None) -> None:
+        self._settings = settings
+        self._session = aiohttp.ClientSession(
+            connector=_GuardedConnector(
+                limit=settings.max_connections,
+                resolver=_GuardedResolver(resolve or system_resolve, settings.connect_timeout),
+                use_dns_cache=False,
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),  # cookies of one run are not for another one
+            headers={"User-Agent": settings.user_agent},
+            # `sock_connect`, not `connect`: waiting for a free place is not the host's fault.
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=settings.connect_timeout),
+            max_line_size=65536,
+            max_field_size=65536,
+            trust_env=False,  # neither proxies nor .netrc of the machine
+        )
+
+    async def send(self, request: Request, clearance: Clearance) -> Answer:
+        """The answer to one request; redirects are for the caller to follow.
+
+        Raises `RefusedError`, and `NetworkError` when there is no usable answer.
+        """
+        token = _clearance.set(clearance)
+        try:
+            async with self._session.request(
+                request.method,
+                URL(request.target.url, encoded=True),
+                headers=request.headers,
+                skip_auto_headers=request.left_out,
+                data=request.body,
+                allow_redirects=False,
+            ) as response:
+                return await self._answer(request, response)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _network_error(error, self._settings) from error
+        finally:
+            _clearance.reset(token)
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    async def _answer(self, request: Request, response: aiohttp.ClientResponse) -> Answer:
+        follow = request.follow_redirects and response.status in REDIRECTS
+        wanted = not (follow and "Location" in response.headers)
+        return Answer(
+            status=response.status,
+            headers=tuple((_decoded(k), _decoded(v)) for k, v in response.raw_headers),
+            url=request.target.url,
+            body=await self._read(response) if wanted else b"",
+            charset=response.charset,
+        )
+
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+        chunks: list[bytes] = []
+        left = self._settings.body_limit
+        # aiohttp inflates piece by piece as the pieces are asked for, so a small answer that
+        # unpacks to a huge one is noticed after the first piece too many.
+        async for chunk in response.content.iter_any():
+            left -= len(chunk)
+            if left < 0:
+                response.close()
+                raise NetworkError(
+                    f"the answer is larger than the limit of {self._settings.body_limit} bytes: "
+                    "ask for less, or raise the setting http.body_limit",
+                    lasting=True,
+                )
+            chunks.append(chunk)
+        return b"".join(chunks)
+
+
+async def system_resolve(host: str, port: int) -> list[str]:
+    """The addresses of a host as this machine sees them, /etc/hosts included."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(address[0]) for *_, address in found]
+
+
+class _GuardedResolver(AbstractResolver):
+    def __init__(self, resolve: Resolve, timeout: float) -> None:
+        self._resolve = resolve
+        self._timeout = timeout
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        async with asyncio.timeout(self._timeout):
+            found = await self._resolve(host, port)
+        return [
+            ResolveResult(
+                hostname=host,
+                host=address,
+                port=port,
+                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+                proto=0,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for address in _cleared(host).filter(list(found))
+        ]
+
+    async def close(self) -> None:
+        pass
+
+
+class _GuardedConnector(aiohttp.TCPConnector):
+    async def connect(
+        self, req: "ClientRequest", traces: "Sequence[Trace]", timeout: aiohttp.ClientTimeout
+    ) -> "Connection":
+        host = req.url.raw_host or ""
+        clearance = _cleared(host)
+        if is_address(host):  # aiohttp does not ask the resolver about these
+            clearance.filter([host])
+        while True:
+            connection = await super().connect(req, list(traces), timeout)
+            peer = connection.transport and connection.transport.get_extra_info("peername")
+            if peer and clearance.permits(peer[0]):
+                return connection
+            # Kept alive from a task that may go there; a new connection goes where this one may.
+            connection.close()
+
+
+def _cleared(host: str) -> Clearance:
+    clearance = _clearance.get(None)
+    if clearance is None or clearance.host != host:
+        raise RefusedError(f"{host} was not cleared")
+    return clearance
+
+
+def _network_error(error: Exception, settings: HttpSettings) -> NetworkError:
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        cause = error.certificate_error
+        reason = getattr(cause, "verify_message", "") or str(cause)
+        return NetworkError(f"the certificate was not accepted: {reason}", lasting=True)
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return NetworkError(f"cannot connect to {error.host}:{error.port}: {_reason(error)}")
+    if isinstance(error, aiohttp.ServerTimeoutError | TimeoutError):
+        return NetworkError(f"no connection within {settings.connect_timeout:g} s", "TimeoutError")
+    if isinstance(error, aiohttp.InvalidURL):
+        return NetworkError("the URL cannot be used", "ValueError", lasting=True)
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return NetworkError("the server closed the connection without an answer")
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return NetworkError("the answer broke off, or its body could not be unpacked")
+    if isinstance(error, aiohttp.ClientResponseError):
+        return NetworkError("the answer is not valid HTTP")
+    return NetworkError(f"the connection failed: {_reason(error)}")
+
+
+def _reason(error: BaseException) -> str:
+    """The system's own words, without address and error number."""
+    cause = getattr(error, "os_error", error)
+    if isinstance(cause, socket.gaierror):
+        return "the name is not known"
+    if isinstance(cause, ssl.SSLError):
+        return f"TLS failed: {cause.reason or 'no common protocol'}"
+    if isinstance(cause, OSError) and cause.errno:
+        return os.strerror(cause.errno).lower()  # asyncio puts the address into `strerror`
+    return type(cause).__name__
+
+
+def _decoded(raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
