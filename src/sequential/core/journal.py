@@ -65,21 +65,17 @@ def fingerprint(operation: str, arguments: Any) -> str:
 
 
 def stack_run(run_id: str, call: Call, turn: int, now: str) -> StackRun:
-    """The record of a call that a program asked for in `turn`.
-
-    Raises `ValueNotSupportedError` when an argument cannot be written down.
-    """
-    tree = values.arguments_to_json(call.args, call.kwargs, f"the arguments of {call.operation}")
+    """The record of a call that a program asked for in `turn`."""
     return StackRun(
         id=ids.stack_run_id(run_id, call.sequence),
         task_run_id=run_id,
         operation=call.operation,
         status=CallStatus.PENDING,
-        input=tree,
+        input=call.arguments,
         created_at=now,
         updated_at=now,
         sequence=call.sequence,
-        fingerprint=fingerprint(call.operation, tree),
+        fingerprint=fingerprint(call.operation, call.arguments),
         where=call.where,
         requested_turn=turn,
     )
@@ -87,7 +83,7 @@ def stack_run(run_id: str, call: Call, turn: int, now: str) -> StackRun:
 
 def outcome_of(call: StackRun) -> Outcome:
     """The outcome of a settled call, as it is handed to the program."""
-    return Outcome(value=values.from_json(call.result), error=call.error)
+    return Outcome(value=call.result, error=call.error)
 
 
 def check_turn(entry: Entry, turn: Turn, run_id: str) -> None:

@@ -4,7 +4,6 @@ Field names are those of the original's tables. `input` and `result` hold JSON t
 `core.values.to_json`, so a store needs to know JSON only; times are text (`core.times`).
 """
 
-from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -204,13 +203,15 @@ class StackRun(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Call(msgspec.Struct, frozen=True):
-    """A request of a program. `sequence` counts the calls of a run from 0."""
+    """A request of a program. `sequence` counts the calls of a run from 0.
+
+    `arguments` is a JSON tree made by `core.values.arguments_to_json`.
+    """
 
     sequence: int
     service: str
     method: str
-    args: tuple[Any, ...] = ()
-    kwargs: Mapping[str, Any] = {}
+    arguments: Any
     where: Frame | None = None
 
     @property
@@ -219,7 +220,7 @@ class Call(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """A call's value or error, as it is handed to a program."""
+    """A call's value, a JSON tree made by `core.values`, or its error."""
 
     value: Any = None
     error: Failure | None = None
@@ -232,7 +233,7 @@ class Waiting(msgspec.Struct, frozen=True):
 
 
 class Finished(msgspec.Struct, frozen=True):
-    """The program returned."""
+    """The program returned. `value` is a JSON tree made by `core.values`."""
 
     value: Any
 
@@ -249,7 +250,6 @@ class Turn(msgspec.Struct, frozen=True):
     state: Waiting | Finished | Raised
     calls: tuple[Call, ...] = ()
     log: str = ""  # what the program printed
-    where: Frame | None = None
 
 
 class Snapshot(msgspec.Struct, frozen=True):

@@ -1,0 +1,1 @@
+"""FetchFlow: tasks in plain Python, run in a virtual machine that can be saved at every call."""

@@ -1,0 +1,97 @@
+"""The names that task code starts with.
+
+`SOURCE` runs once inside the virtual machine, and every run starts from that state. It is written
+in the machine's own subset of Python. Its parts live in a closure, so a task that assigns to
+`Response` or `json` changes nothing for `fetch`. A member of a class must not have the name of a
+captured variable there, hence `codec`.
+
+`__fetch__` and `call_host_tool` are requests to the host. `__fetch_at__(line)` is `fetch` with the
+line of the task's source it is called from; `program` puts it where the task says `fetch`.
+"""
+
+SOURCE = """
+ConnectionError = OSError
+def _build():
+    import asyncio as loop
+    import json as codec
+    class Headers:
+        def __init__(self, pairs):
+            self._pairs = [(pair[0], pair[1]) for pair in pairs]
+        def get(self, name, default=None):
+            found = [value for key, value in self._pairs if key.lower() == name.lower()]
+            return ", ".join(found) if found else default
+        def get_all(self, name):
+            return [value for key, value in self._pairs if key.lower() == name.lower()]
+        def items(self):
+            return list(self._pairs)
+        def keys(self):
+            return [key for key, value in self._pairs]
+        def values(self):
+            return [value for key, value in self._pairs]
+        def __getitem__(self, name):
+            found = self.get(name)
+            if found is None:
+                raise KeyError(name)
+            return found
+        def __contains__(self, name):
+            return self.get(name) is not None
+        def __iter__(self):
+            return iter([key for key, value in self._pairs])
+        def __repr__(self):
+            return "Headers(%r)" % (self._pairs,)
+    class Response:
+        def __init__(self, answer):
+            self.status = answer["status"]
+            self.ok = 200 <= self.status < 300
+            self.headers = Headers(answer["headers"])
+            self.url = answer["url"]
+            self._content = answer.get("content")
+            self.text = answer.get("text")
+            if self.text is None:
+                self.text = self._content.decode("utf-8", "replace")
+        def json(self):
+            return codec.loads(self.text)
+        def bytes(self):
+            if self._content is None:
+                return self.text.encode()
+            return self._content
+        def raise_for_status(self):
+            if not self.ok:
+                raise OSError("HTTP %d for %s" % (self.status, self.url))
+            return self
+        def __repr__(self):
+            return "<Response [%d]>" % self.status
+    absent = ("no value given",)
+    def fetch_at(line):
+        async def fetch(url, *, method="GET", headers=None, params=None, json=absent, data=None,
+                        timeout=None, retries=None, follow_redirects=True):
+            options = {"url": url, "method": method}
+            if headers is not None:
+                options["headers"] = dict(headers)
+            if params is not None:
+                options["params"] = params
+            if json is not absent:
+                options["json"] = json
+            if data is not None:
+                options["data"] = data
+            if timeout is not None:
+                options["timeout"] = timeout
+            if retries is not None:
+                options["retries"] = retries
+            if not follow_redirects:
+                options["follow_redirects"] = False
+            return Response(await __fetch__(options, line))
+        return fetch
+    async def settle(*awaitables):
+        async def one(awaitable):
+            try:
+                return {"ok": True, "value": await awaitable}
+            except Exception as error:
+                return {"ok": False, "error": type(error).__name__, "message": str(error)}
+        return await loop.gather(*[one(awaitable) for awaitable in awaitables])
+    return Headers, Response, fetch_at, settle, loop.sleep, loop.gather
+Headers, Response, __fetch_at__, settle, sleep, gather = _build()
+fetch = __fetch_at__(0)
+"""
+
+IMPORT_SERVICES = "import services\n"
