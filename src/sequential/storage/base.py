@@ -52,6 +52,10 @@ class StorageAdapter(abc.ABC):
     async def find_run_ids(self, prefix: str, task: str | None = None) -> list[str]:
         """Ids of the runs that begin with `prefix`, sorted."""
 
+    async def damaged(self) -> list[str]:
+        """What the lists leave out because it cannot be read: a line for each, with the remedy."""
+        return []
+
     # --- stack runs ------------------------------------------------------------------------------
 
     @abc.abstractmethod

@@ -3,7 +3,9 @@
 from typing import Any
 
 from sequential.core.model import LogLine, Snapshot, StackRun, TaskFunction, TaskRun, evolve
+from sequential.core.names import check_task_name
 from sequential.errors import (
+    ConfigError,
     RunBusyError,
     RunExistsError,
     RunNotFoundError,
@@ -75,13 +77,17 @@ class MemoryAdapter(StorageAdapter):
         return sorted(found, key=lambda call: (call.task_run_id, call.sequence))
 
     async def store_task_function(self, function: TaskFunction) -> TaskFunction:
+        check_task_name(function.identifier)
         if old := self._functions.get(function.identifier):
+            same = (old.code, old.config, old.filename)
+            if same == (function.code, function.config, function.filename):
+                return old
             function = evolve(function, version=old.version + 1, created_at=old.created_at)
         self._functions[function.identifier] = function
         return function
 
     async def get_task_function(self, identifier: str) -> TaskFunction | None:
-        return self._functions.get(identifier)
+        return self._functions.get(check_task_name(identifier))
 
     async def list_task_functions(self) -> list[TaskFunction]:
         return [self._functions[name] for name in sorted(self._functions)]
@@ -111,3 +117,10 @@ class MemoryAdapter(StorageAdapter):
 
     async def get_log(self, run_id: str) -> list[LogLine]:
         return list(self._logs.get(run_id, ()))
+
+
+def create(location: str = "") -> MemoryAdapter:
+    """The factory of `memory:`."""
+    if location:
+        raise ConfigError(f"memory: takes no location, this is {location!r}")
+    return MemoryAdapter()

@@ -1,0 +1,166 @@
+"""Tasks in the folder store: `code.py`, `config.json` and `meta.json` in a folder of their name.
+
+A folder with nothing but a `code.py` written by hand is a task, too.
+"""
+
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import msgspec
+
+from sequential.core import times
+from sequential.core.model import TaskConfig, TaskFunction, evolve
+from sequential.core.names import check_task_name
+from sequential.errors import ConfigError, InvalidNameError, InvalidTaskError
+from sequential.storage import files
+from sequential.storage.files import Folder
+
+_PROGRAMS = ("code.py", "code.js")
+_PROGRAM = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,60}\.(py|js)\Z")
+_config = msgspec.json.Decoder(TaskConfig)
+
+
+class Meta(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The content of `meta.json`. `program` is given when it is not `code.py`."""
+
+    created: str = ""
+    updated: str = ""
+    version: int = 1
+    program: str = ""
+
+
+_meta = msgspec.json.Decoder(Meta)
+
+
+def names(folder: Folder) -> list[str]:
+    """Names of the subfolders that can be tasks, sorted; links out of the folder are left out."""
+    return sorted(_names(folder))
+
+
+def _names(folder: Folder) -> Iterator[str]:
+    try:
+        entries = list(os.scandir(folder.path))
+    except FileNotFoundError:
+        return
+    for entry in entries:
+        try:
+            check_task_name(entry.name)
+        except InvalidNameError:
+            continue
+        if entry.is_dir() and (not entry.is_symlink() or folder.holds(entry.path)):
+            yield entry.name
+
+
+def read(folder: Folder, name: str) -> TaskFunction | None:
+    """A task, or None. Raises `InvalidNameError`, and `ConfigError` naming file and place."""
+    path = os.path.join(folder.path, check_task_name(name))
+    if os.path.islink(path) and not folder.holds(path):
+        return None
+    meta = _read_meta(folder, path)
+    program = meta.program or next((p for p in _PROGRAMS if os.path.isfile(f"{path}/{p}")), "")
+    try:
+        code = _read_code(folder, f"{path}/{program}") if program else None
+    except FileNotFoundError:
+        return None
+    if code is None:
+        return None
+    config = _read_config(folder, path, name)
+    changed = os.stat(f"{path}/{program}").st_mtime
+    written = times.to_text(datetime.fromtimestamp(changed, UTC))
+    return TaskFunction(
+        identifier=name,
+        code=code,
+        config=config,
+        version=meta.version,
+        created_at=meta.created or written,
+        updated_at=meta.updated or written,
+        filename=program,
+    )
+
+
+def store(folder: Folder, function: TaskFunction) -> TaskFunction:
+    """Write a task; its version goes up when code or configuration changed."""
+    name = check_task_name(function.identifier)
+    if not _PROGRAM.match(function.filename):
+        raise InvalidNameError(f"not the name of a program: {function.filename!r}; use code.py")
+    path = os.path.join(folder.path, name)
+    files.make_folder(path)
+    if not folder.holds(path):
+        raise InvalidNameError(f"{folder.shown(path)} is a link out of the folder")
+    if old := read(folder, name):
+        same = (old.code, old.config, old.filename)
+        if same == (function.code, function.config, function.filename):
+            if os.path.exists(f"{path}/meta.json"):
+                return old
+            old = evolve(old, version=0)
+        function = evolve(function, version=old.version + 1, created_at=old.created_at)
+    meta = Meta(
+        created=function.created_at,
+        updated=function.updated_at,
+        version=function.version,
+        program="" if function.filename == _PROGRAMS[0] else function.filename,
+    )
+    _write(f"{path}/{function.filename}", _code_bytes(function))
+    _write(f"{path}/config.json", _pretty(function.config))
+    _write(f"{path}/meta.json", _pretty(meta))
+    return function
+
+
+def _read_meta(folder: Folder, path: str) -> Meta:
+    try:
+        meta = _meta.decode(files.read(f"{path}/meta.json"))
+    except (FileNotFoundError, NotADirectoryError):
+        return Meta()
+    except msgspec.DecodeError as error:
+        raise _wrong(folder, f"{path}/meta.json", error, "correct it, or delete it") from error
+    if meta.program and not _PROGRAM.match(meta.program):
+        raise ConfigError(
+            f"{folder.shown(path)}/meta.json: not the name of a program - at `$.program`: "
+            'use "code.py" or "code.js"'
+        )
+    return meta
+
+
+def _read_config(folder: Folder, path: str, name: str) -> TaskConfig:
+    try:
+        return _config.decode(files.read(f"{path}/config.json"))
+    except FileNotFoundError:
+        return TaskConfig(name=name)
+    except msgspec.DecodeError as error:
+        fix = "correct it, or delete the file to run the task with the defaults"
+        raise _wrong(folder, f"{path}/config.json", error, fix) from error
+
+
+def _wrong(folder: Folder, path: str, error: Exception, fix: str) -> ConfigError:
+    place = "" if " - at `" in str(error) or "byte" in str(error) else " - at `$`"
+    return ConfigError(f"{folder.shown(path)}: {error}{place}: {fix}")
+
+
+def _read_code(folder: Folder, path: str) -> str:
+    try:
+        return files.read(path).decode()
+    except UnicodeDecodeError as error:
+        raise InvalidTaskError(
+            f"{folder.shown(path)} is not UTF-8 text (byte {error.start}): save it as UTF-8"
+        ) from error
+
+
+def _code_bytes(function: TaskFunction) -> bytes:
+    try:
+        return function.code.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidTaskError(
+            f"the code of {function.identifier} holds half of a surrogate pair at position "
+            f"{error.start}, which is not valid text: remove or replace it"
+        ) from error
+
+
+def _pretty(record: msgspec.Struct) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
+
+
+def _write(path: str, data: bytes) -> None:
+    files.replace(path, data, durable=True, suffix=f".{secrets.token_hex(4)}.tmp")

@@ -1,0 +1,93 @@
+"""The view of a run: `run-<id>.json`, for people and for quick starts.
+
+It holds the run, the calls it waits for, and how far of the journal it covers; whoever reads it
+folds the rest of the journal over it. It can always be made again from the journal, so it is
+replaced without waiting for the disk, and an empty one (power failure) is as good as none.
+"""
+
+import zlib
+from typing import Any
+
+import msgspec
+
+from sequential.core.model import StackRun, TaskRun
+from sequential.errors import DamagedRunError
+from sequential.storage import files
+from sequential.storage.folder_journal import RUN_FIELDS, RunFiles, State, encode, read_lines, scan
+
+_MARK = b',\n  "crc": "'
+
+
+class Position(msgspec.Struct, frozen=True):
+    """How far of the journal a view covers."""
+
+    bytes: int
+    turn: int
+
+
+class View(TaskRun, frozen=True, omit_defaults=True, kw_only=True):
+    """The content of `run-<id>.json`, but for the checksum at its end."""
+
+    waiting_for: tuple[StackRun, ...] = ()
+    journal: Position
+
+
+_decoder = msgspec.json.Decoder(View)
+
+
+def write(run: RunFiles, record: TaskRun, waiting_for: tuple[StackRun, ...], at: Position) -> None:
+    values: dict[str, Any] = {name: getattr(record, name) for name in RUN_FIELDS}
+    view = View(**values, waiting_for=waiting_for, journal=at)
+    body = msgspec.json.format(encode(view), indent=2)[:-2]
+    files.replace(run.view, b'%b%b%08x"\n}\n' % (body, _MARK, zlib.crc32(body)), durable=False)
+
+
+def load(run: RunFiles, after: int | None = None) -> State:
+    """The state of a run as of now, with the calls not delivered up to turn `after`.
+
+    Without `after`: those not delivered at all. It costs what was journaled since the view was
+    written, unless `after` lies before that. Raises `DamagedRunError`; `FileNotFoundError` when
+    there is no such run.
+    """
+    view = read(run)
+    if view is None or (after is not None and after < view.turn):
+        return scan(run, after)
+    for line, end in read_lines(run, view.end):
+        view.fold(line, after)
+        view.end = end
+    return view
+
+
+def read(run: RunFiles) -> State | None:
+    """The state a view holds; None when there is no view."""
+    try:
+        text = files.read(run.view)
+    except FileNotFoundError:
+        return None
+    if not text.strip(b"\0"):
+        return None
+    body, _, check = text.rpartition(_MARK)
+    try:
+        view = _decoder.decode(text)
+    except msgspec.DecodeError as error:
+        place = "" if "byte" in str(error) or " at `" in str(error) else f" (byte {len(text)})"
+        raise _damage(run, f"{error}{place}") from error
+    if check != b'%08x"\n}\n' % zlib.crc32(body):
+        raise _damage(run, f"its checksum (byte {len(body)}) does not fit: it was changed")
+    if view.id != run.run_id:
+        raise _damage(run, f"`$.id` is {view.id}: it belongs to another run")
+    record = TaskRun(**{name: getattr(view, name) for name in RUN_FIELDS})
+    waiting = {call.sequence: call for call in view.waiting_for}
+    return State(record, waiting, view.journal.bytes, view.journal.turn)
+
+
+def _damage(run: RunFiles, reason: str) -> DamagedRunError:
+    shown = run.folder.shown(run.view)
+    try:
+        scan(run)
+    except DamagedRunError as error:
+        return DamagedRunError(f"{shown} is damaged: {reason}; and so is its journal: {error}")
+    return DamagedRunError(
+        f"{shown} is damaged: {reason}; nothing was changed. The journal beside it is intact: move "
+        "the damaged file away and it is made again from the journal"
+    )
