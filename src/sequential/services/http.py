@@ -103,9 +103,15 @@ class HttpService:
     async def _follow(self, request: Request, policy: Policy) -> Answer:
         from sequential.services.http_pool import NetworkError  # noqa: PLC0415 - see _pool
 
-        for _ in range(self._settings.max_redirects + 1):
+        for hop in range(self._settings.max_redirects + 1):
             target = request.target
-            answer = await self._pool().send(request, policy.clear(target.host, target.port))
+            try:
+                clearance = policy.clear(target.host, target.port)
+                answer = await self._pool().send(request, clearance)
+            except RefusedError as error:
+                if hop == 0:
+                    raise
+                raise RefusedError(f"it redirects to {target}, but {error}") from None
             location = answer.header("location")
             if not (request.follow_redirects and answer.status in REDIRECTS and location):
                 return answer

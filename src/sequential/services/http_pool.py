@@ -55,7 +55,6 @@ class Pool:
                 use_dns_cache=False,
             ),
             cookie_jar=aiohttp.DummyCookieJar(),  # cookies of one run are not for another one
-            headers={"User-Agent": settings.user_agent},
             # `sock_connect`, not `connect`: waiting for a free place is not the host's fault.
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=settings.connect_timeout),
             max_line_size=65536,
@@ -73,19 +72,24 @@ class Pool:
             async with self._session.request(
                 request.method,
                 URL(request.target.url, encoded=True),
-                headers=request.headers,
+                headers=self._headers(request),
                 skip_auto_headers=request.left_out,
                 data=request.body,
                 allow_redirects=False,
             ) as response:
                 return await self._answer(request, response)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise _network_error(error, self._settings) from error
+            raise _network_error(error, request, self._settings) from error
         finally:
             _clearance.reset(token)
 
     async def close(self) -> None:
         await self._session.close()
+
+    def _headers(self, request: Request) -> tuple[tuple[str, str], ...]:
+        if request.mentions("user-agent"):
+            return request.headers
+        return (("User-Agent", self._settings.user_agent), *request.headers)
 
     async def _answer(self, request: Request, response: aiohttp.ClientResponse) -> Answer:
         follow = request.follow_redirects and response.status in REDIRECTS
@@ -132,6 +136,8 @@ class _GuardedResolver(AbstractResolver):
     ) -> list[ResolveResult]:
         async with asyncio.timeout(self._timeout):
             found = await self._resolve(host, port)
+        if not found:
+            raise OSError(f"{host} has no address")
         return [
             ResolveResult(
                 hostname=host,
@@ -156,13 +162,14 @@ class _GuardedConnector(aiohttp.TCPConnector):
         clearance = _cleared(host)
         if is_address(host):  # aiohttp does not ask the resolver about these
             clearance.filter([host])
-        while True:
+        for _ in range(self.limit + 1):
             connection = await super().connect(req, list(traces), timeout)
             peer = connection.transport and connection.transport.get_extra_info("peername")
             if peer and clearance.permits(peer[0]):
                 return connection
             # Kept alive from a task that may go there; a new connection goes where this one may.
             connection.close()
+        raise RefusedError(f"no permitted connection to {host} could be made")
 
 
 def _cleared(host: str) -> Clearance:
@@ -172,13 +179,13 @@ def _cleared(host: str) -> Clearance:
     return clearance
 
 
-def _network_error(error: Exception, settings: HttpSettings) -> NetworkError:
+def _network_error(error: Exception, request: Request, settings: HttpSettings) -> NetworkError:
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         cause = error.certificate_error
         reason = getattr(cause, "verify_message", "") or str(cause)
         return NetworkError(f"the certificate was not accepted: {reason}", lasting=True)
     if isinstance(error, aiohttp.ClientConnectorError):
-        return NetworkError(f"cannot connect to {error.host}:{error.port}: {_reason(error)}")
+        return NetworkError(f"cannot connect to {request.target.authority}: {_reason(error)}")
     if isinstance(error, aiohttp.ServerTimeoutError | TimeoutError):
         return NetworkError(f"no connection within {settings.connect_timeout:g} s", "TimeoutError")
     if isinstance(error, aiohttp.InvalidURL):
@@ -201,6 +208,8 @@ def _reason(error: BaseException) -> str:
         return f"TLS failed: {cause.reason or 'no common protocol'}"
     if isinstance(cause, OSError) and cause.errno:
         return os.strerror(cause.errno).lower()  # asyncio puts the address into `strerror`
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return "none of its addresses accepts connections"
     return type(cause).__name__
 
 

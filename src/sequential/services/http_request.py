@@ -53,9 +53,12 @@ class Target(msgspec.Struct, frozen=True):
 
     @property
     def origin(self) -> str:
+        return f"{self.scheme}://{self.authority}"
+
+    @property
+    def authority(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
-        port = "" if self.port == _DEFAULT_PORTS[self.scheme] else f":{self.port}"
-        return f"{self.scheme}://{host}{port}"
+        return host if self.port == _DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
     def __str__(self) -> str:
         """For messages: query values are left out, since they may be secrets."""
@@ -80,6 +83,10 @@ class Request(msgspec.Struct, frozen=True):
     def repeatable(self) -> bool:
         """Whether performing it twice does no more than performing it once."""
         return self.method in IDEMPOTENT or any(name.lower() == KEY for name, _ in self.headers)
+
+    def mentions(self, header: str) -> bool:
+        """Whether the caller has set this header, given in lower case, or does not want it."""
+        return header in self.left_out or any(name.lower() == header for name, _ in self.headers)
 
     def __str__(self) -> str:
         return f"{self.method} {self.target}"
@@ -129,14 +136,21 @@ def parse_url(text: Any) -> tuple[Target, str | None]:
     text = text.strip()
     if found := _CONTROL.search(text.replace("\t", "\n")):
         raise ValueError(f"url holds the control character {found[0]!r}")
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError as error:
+        raise ValueError(f"the url {_shown(text)} is not valid: {error}") from None
     if parts.scheme not in _DEFAULT_PORTS:
-        raise ValueError(f"cannot fetch {text[:80]!r}: a url begins with http:// or https://")
+        raise ValueError(f"cannot fetch {_shown(text)}: a url begins with http:// or https://")
     authority = parts.netloc.rpartition("@")[2]
     host = authority if authority.endswith("]") else authority.rpartition(":")[0] or authority
-    if not host or host.startswith(":"):
-        raise ValueError(f"the url {text[:80]!r} names no host")
-    port = parts.port or _DEFAULT_PORTS[parts.scheme]
+    # Browsers end the host at a backslash, others do not: nothing good is written like this.
+    if not host or "\\" in parts.netloc or (":" in host and not host.startswith("[")):
+        raise ValueError(f"the url {_shown(text)} names no host")
+    port = _DEFAULT_PORTS[parts.scheme] if parts.port is None else parts.port
+    if port == 0:
+        raise ValueError(f"the url {_shown(text)} has no valid port")
     target = Target(
         scheme=parts.scheme,
         host=normal_host(host),
@@ -161,14 +175,12 @@ def redirected(request: Request, status: int, location: str) -> Request:
         method, body = "GET", None
     if body is not None and (base.scheme, target.scheme) == ("https", "http"):
         raise RefusedError(
-            f"it redirects to {target.origin}, where the body would not be encrypted"
+            f"it redirects to {target.origin}, where its body would not be encrypted"
         )
     dropped: set[str] = set()
     if body is None and request.body is not None:
         dropped |= _OF_BODY
-    upgraded = (base.host, base.origin[:5], target.origin) == (
-        target.host, "http:", f"https{base.origin[4:]}",
-    )  # fmt: skip
+    upgraded = target.origin == f"https://{base.authority}"
     if target.origin != base.origin and not upgraded:
         dropped |= _SECRET
     headers = [(name, value) for name, value in request.headers if name.lower() not in dropped]
@@ -310,6 +322,11 @@ def _flag(given: Any) -> bool:
 def _quoted(text: str, also: str) -> str:
     quoted = quote(text, safe=f"{also}:@!$&'()*+,;=~-._%")
     return re.sub(r"%(?![0-9A-Fa-f]{2})", "%25", quoted)
+
+
+def _shown(url: str) -> str:
+    """The beginning of a URL that could not be read, without what may be secret."""
+    return repr(re.sub(r"//[^/@]*@", "//...@", url.partition("?")[0])[:80])
 
 
 def _credentials(user: str | None, password: str | None) -> str | None:

@@ -53,7 +53,7 @@ def charset(name: str | None) -> str:
     """The charset to read a body with: the one that was named if it is known, else utf-8."""
     try:
         known = codecs.lookup(name or "utf-8").name
-        b"".decode(known)  # a LookupError for codecs that are not about text, such as "zip"
+        "a".encode(known)  # a LookupError for codecs that are not about text, such as "zip"
     except (LookupError, ValueError):
         return "utf-8"
     return "utf-8" if known.replace("_", "-") in _NO_CHARSET else known

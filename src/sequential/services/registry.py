@@ -72,16 +72,21 @@ class Services:
 
 
 def standard_services(
-    settings: HttpSettings | None = None, project_folder: Path | None = None
+    settings: HttpSettings | None = None,
+    project_folder: Path | None = None,
+    given: Iterable[Service] = (),
 ) -> Services:
-    """The services of a project: clock, http, its own `services/*.py`, and installed ones.
+    """The services of a project: clock, http, `given` ones, its `services/*.py`, installed ones.
 
-    An own service takes the place of an installed one of the same name.
+    Of several with the same name the first in this order is used.
     """
     from sequential.services.clock import ClockService  # noqa: PLC0415
+    from sequential.services.discovery import installed_services, load_services  # noqa: PLC0415
     from sequential.services.http import HttpService  # noqa: PLC0415
 
-    return Services([ClockService(), HttpService(settings)])
+    own = [] if project_folder is None else load_services(project_folder / "services", BUILT_IN)
+    installed = installed_services(without={*BUILT_IN, *(service.name for service in own)})
+    return Services([ClockService(), HttpService(settings), *own, *installed])
 
 
 def _allows(allow: Allow, name: str) -> bool:

@@ -1,0 +1,175 @@
+import asyncio
+import contextvars
+import threading
+import time
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sequential.core.model import Outcome
+from sequential.services.base import CallContext, CallError, TryAgain
+from sequential.services.local import LocalService
+
+if TYPE_CHECKING:
+    from decimal import Decimal  # not there when the annotation is looked at
+
+CONTEXT = CallContext("run-1", "task", 0, 1, "key-1")
+
+
+@pytest.fixture
+async def crm() -> AsyncIterator[LocalService]:
+    service = LocalService("crm")
+    yield service
+    await service.close()
+
+
+async def call(service: LocalService, method: str, *args: Any, **kwargs: Any) -> Any:
+    return await service.call(method, args, kwargs, CONTEXT)
+
+
+async def failure(service: LocalService, method: str, *args: Any, **kwargs: Any) -> tuple[str, str]:
+    with pytest.raises(CallError) as error:
+        await call(service, method, *args, **kwargs)
+    return error.value.failure.type, error.value.failure.message
+
+
+async def test_methods_async_and_not(crm: LocalService) -> None:
+    @crm.method("users.messages.list")
+    def list_messages(user: str, *, limit: int = 10) -> list[str]:
+        return [f"{user}{n}" for n in range(limit)]
+
+    @crm.method()
+    async def ping() -> str:
+        return "pong"
+
+    assert list(crm.methods()) == ["users.messages.list", "ping"]
+    assert crm.due_after("ping", [], {}) == 0
+    assert await call(crm, "users.messages.list", "me", limit=2) == ["me0", "me1"]
+    assert await call(crm, "ping") == "pong"
+    assert list_messages("x", limit=1) == ["x0"]  # it is still the function it was
+
+
+async def test_functions_that_block_do_not_hold_up_the_loop(crm: LocalService) -> None:
+    @crm.method()
+    def block() -> str:
+        time.sleep(0.1)
+        return threading.current_thread().name
+
+    started = time.monotonic()
+    names = await asyncio.gather(*(call(crm, "block") for _ in range(10)))
+    assert time.monotonic() - started < 0.8
+    assert all(name.startswith("service-crm") for name in names)
+
+
+async def test_context_variables_reach_the_thread(crm: LocalService) -> None:
+    variable = contextvars.ContextVar("variable", default="unset")
+
+    @crm.method()
+    def read() -> str:
+        return variable.get()
+
+    variable.set("set")
+    assert await call(crm, "read") == "set"
+
+
+async def test_the_context_is_handed_in_and_not_part_of_the_signature(crm: LocalService) -> None:
+    @crm.method()
+    def first(context: CallContext, /, a: int, *more: int, **options: int) -> Any:
+        return context.idempotency_key, a, more, options
+
+    @crm.method()
+    async def middle(a: int, ctx: "CallContext", b: int = 5) -> Any:
+        return ctx.run_id, a, b
+
+    @crm.method()
+    def unknown_hints(a: "Decimal", context: "CallContext") -> Any:
+        return context.task, a
+
+    assert await call(crm, "first", 1, 2, 3, x=4) == ("key-1", 1, (2, 3), {"x": 4})
+    assert await call(crm, "middle", 1) == ("run-1", 1, 5)
+    assert await call(crm, "middle", 1, 2) == ("run-1", 1, 2)
+    assert await call(crm, "middle", a=1, b=2) == ("run-1", 1, 2)
+    assert await call(crm, "unknown_hints", 7) == ("task", 7)
+    kind, message = await failure(crm, "middle", 1, ctx="mine")
+    assert (kind, "'ctx'" in message) == ("TypeError", True)
+
+
+async def test_wrong_arguments(crm: LocalService) -> None:
+    @crm.method("users.find")
+    def find(email: str, limit: int = 10) -> None:
+        raise AssertionError("not to be called")
+
+    for args, kwargs, says in (
+        ([], {}, "missing a required argument: 'email'"),
+        (["a", 1, 2], {}, "too many positional arguments"),
+        (["a"], {"mail": "a"}, "got an unexpected keyword argument 'mail'"),
+        (["a"], {"email": "a"}, "multiple values for argument 'email'"),
+    ):
+        kind, message = await failure(crm, "users.find", *args, **kwargs)
+        assert kind == "TypeError"
+        assert message == f"crm.users.find(email: str, limit: int = 10): {says}"
+
+
+async def test_errors(crm: LocalService) -> None:
+    def fail(error: BaseException) -> None:
+        raise error
+
+    async def fail_async(error: BaseException) -> None:
+        raise error
+
+    crm.add(fail, "fail")
+    crm.add(fail_async, "fail_async")
+    for method in ("fail", "fail_async"):
+        assert await failure(crm, method, ValueError("no such customer")) == (
+            "RuntimeError",
+            "ValueError: no such customer",
+        )
+        assert await failure(crm, method, KeyError("x")) == ("RuntimeError", "KeyError: 'x'")
+        assert await failure(crm, method, RuntimeError()) == ("RuntimeError", "RuntimeError")
+        assert await failure(crm, method, SystemExit(3)) == ("RuntimeError", "SystemExit: 3")
+        assert (await failure(crm, method, StopIteration(1)))[0] == "RuntimeError"
+        assert await failure(crm, method, CallError("LookupError", "gone")) == (
+            "LookupError",
+            "gone",
+        )
+        with pytest.raises(TryAgain) as advice:
+            await call(crm, method, TryAgain(Outcome(value=1), retry_after=5))
+        assert (advice.value.retry_after, advice.value.outcome.value) == (5, 1)
+
+
+async def test_cancelling_an_async_method(crm: LocalService) -> None:
+    @crm.method()
+    async def wait() -> None:
+        await asyncio.sleep(10)
+
+    task = asyncio.create_task(call(crm, "wait"))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_a_method_that_is_not_there(crm: LocalService) -> None:
+    crm.add(len, "users.list")
+    assert await failure(crm, "users.lst") == (
+        "RuntimeError",
+        (
+            "the service 'crm' has no method 'users.lst'; "
+            "did you mean 'users.list'? It has: users.list"
+        ),
+    )
+
+
+def test_names(crm: LocalService) -> None:
+    from sequential.errors import InvalidNameError
+
+    for name in ("", "a-b", "a.b", "../x", "class", "1a"):
+        with pytest.raises(InvalidNameError):
+            LocalService(name)
+    for name in (" ", "a..b", ".a", "a-b", "a.1"):
+        with pytest.raises(ValueError, match="cannot name a method"):
+            crm.add(len, name)
+    crm.add(len, "a.b")
+    with pytest.raises(ValueError, match="two methods"):
+        crm.add(max, "a.b")
