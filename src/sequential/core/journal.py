@@ -86,9 +86,17 @@ def outcome_of(call: StackRun) -> Outcome:
     return Outcome(value=call.result, error=call.error)
 
 
-def check_turn(entry: Entry, turn: Turn, run_id: str) -> None:
+def check_delivery(entry: Entry, waiting: Iterable[int]) -> None:
+    """Raise `NonDeterminismError` unless the program waits for what was delivered to it."""
+    expected = set(waiting)
+    for call in entry.delivered:
+        if call.sequence not in expected:
+            raise NonDeterminismError(_difference(call, None))
+
+
+def check_turn(entry: Entry, turn: Turn) -> None:
     """Raise `NonDeterminismError` unless a replayed turn asked for what the journal says."""
-    asked = [stack_run(run_id, call, entry.turn, entry.clock) for call in turn.calls]
+    asked = [stack_run("", call, entry.turn, entry.clock) for call in turn.calls]
     for expected, actual in zip(entry.requested, asked, strict=False):
         same = expected.sequence == actual.sequence and expected.fingerprint == actual.fingerprint
         if not same:
@@ -109,7 +117,6 @@ def _difference(expected: StackRun | None, actual: StackRun | None) -> str:
     ]
     if expected and actual and expected.operation == actual.operation:
         lines += [f"  first difference: {_first_difference(expected.input, actual.input)}"]
-    lines.append("The run was stopped before anything was delivered; nothing was changed.")
     return "\n".join(lines)
 
 

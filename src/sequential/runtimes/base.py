@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from sequential.core.model import Limits, Outcome, Turn
+from sequential.core.model import Limits, Outcome, Turn, Waiting
 
 
 class Program(msgspec.Struct, frozen=True):
@@ -42,7 +42,7 @@ class Runtime(Protocol):
         """The state between two turns; None: this runtime resumes by replaying the journal."""
         ...
 
-    async def restore(self, program: Program, snapshot: bytes) -> None:
+    async def restore(self, program: Program, snapshot: bytes) -> Waiting:
         """Go back to a state; raises `SnapshotRefusedError` if the bytes are not to be used."""
         ...
 

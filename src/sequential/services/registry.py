@@ -84,9 +84,12 @@ def standard_services(
     from sequential.services.discovery import installed_services, load_services  # noqa: PLC0415
     from sequential.services.http import HttpService  # noqa: PLC0415
 
-    own = [] if project_folder is None else load_services(project_folder / "services", BUILT_IN)
-    installed = installed_services(without={*BUILT_IN, *(service.name for service in own)})
-    return Services([ClockService(), HttpService(settings), *own, *installed])
+    chosen: dict[str, Service] = {service.name: service for service in given}
+    if project_folder is not None:
+        for service in load_services(project_folder / "services", BUILT_IN):
+            chosen.setdefault(service.name, service)
+    installed = installed_services(without={*BUILT_IN, *chosen})
+    return Services([ClockService(), HttpService(settings), *chosen.values(), *installed])
 
 
 def _allows(allow: Allow, name: str) -> bool:

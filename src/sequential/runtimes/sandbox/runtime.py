@@ -79,8 +79,8 @@ class SandboxRuntime:
     async def snapshot(self) -> bytes | None:
         return await self._pool.run(self._snapshot)
 
-    async def restore(self, program: Program, snapshot: bytes) -> None:
-        await self._pool.run(lambda: self._restore(program, snapshot))
+    async def restore(self, program: Program, snapshot: bytes) -> Waiting:
+        return await self._pool.run(lambda: self._restore(program, snapshot))
 
     async def close(self) -> None:
         if self._checkout is not None:
@@ -103,7 +103,7 @@ class SandboxRuntime:
 
         return self._turn(begin, now)
 
-    def _restore(self, program: Program, snapshot: bytes) -> None:
+    def _restore(self, program: Program, snapshot: bytes) -> Waiting:
         try:
             state = msgspec.msgpack.decode(snapshot, type=State)
             session = self._open(program)
@@ -114,6 +114,7 @@ class SandboxRuntime:
         self._pending = state.pending
         self._blocking = state.blocking
         self._next_sequence = state.next_sequence
+        return self._waiting()
 
     def _resume(self, outcomes: Sequence[tuple[int, Outcome]], now: datetime) -> Turn:
         stop = self._stop
@@ -167,12 +168,13 @@ class SandboxRuntime:
         try:
             state = self._advance(step(), calls, now)
         except _LimitError as error:
-            state = Raised(Failure(type=error.type, message=str(error), code="limit"))
+            state = Raised(error.failure)
         except MontyCrashedError as error:
             self._close()
             raise RuntimeDiedError(f"the sandbox process ended: {error}") from error
         except MontyError as error:
-            state = Raised(failure_of(error, self._program))
+            failure = self._output.exceeded or failure_of(error, self._program)
+            state = Raised(failure)
         if not isinstance(state, Waiting):
             self._close()
         return Turn(state=state, calls=tuple(calls), log=self._output.text())
@@ -185,7 +187,7 @@ class SandboxRuntime:
             if isinstance(stop, MontyComplete):
                 return self._finish(stop)
             if isinstance(stop, FutureSnapshot):
-                return Waiting(tuple(sorted(self._pending)))
+                return self._waiting()
             if isinstance(stop, NameLookupSnapshot):
                 stop = look_up(stop)
                 continue
@@ -208,7 +210,7 @@ class SandboxRuntime:
             self._pending[call.sequence] = stop.call_id
             if stop.function_name == BLOCKING:
                 self._blocking = call.sequence
-                return Waiting((call.sequence,))
+                return self._waiting()
             if len(calls) > MOST_CALLS_PER_TURN:
                 raise _LimitError(
                     "RuntimeError",
@@ -217,12 +219,17 @@ class SandboxRuntime:
                 )
             stop = stop.resume({"future": ...})
 
+    def _waiting(self) -> Waiting:
+        return Waiting(tuple(self._pending) if self._blocking is None else (self._blocking,))
+
     def _finish(self, stop: MontyComplete) -> Finished | Raised:
         assert self._program is not None
         try:
             tree = values.to_json(stop.output, "the result")
+            self._check_size(tree, "the result", "is")
         except (ValueNotSupportedError, TypeError, ValueError) as error:
-            failure = Failure(type="TypeError", message=str(error), code="value_not_supported")
+            message = str(error).replace("a MontyClassProxy", "an instance of the task's own class")
+            failure = Failure(type="TypeError", message=message, code="value_not_supported")
             return Raised(failure)
         return Finished(tree)
 
@@ -237,19 +244,18 @@ class SandboxRuntime:
         operation = f"{request.service}.{request.method}"
         try:
             tree = values.arguments_to_json(request.args, request.kwargs, f"input of {operation}")
-            self._check_size(tree, operation)
+            self._check_size(tree, f"the arguments of {operation}", "are")
         except ValueNotSupportedError as error:
             return Failure(type="TypeError", message=str(error))
         sequence, self._next_sequence = self._next_sequence, self._next_sequence + 1
         return Call(sequence, request.service, request.method, tree, self._frame(request))
 
-    def _check_size(self, tree: Any, operation: str) -> None:
+    def _check_size(self, tree: Any, what: str, verb: str) -> None:
         assert self._program is not None
         limit = self._program.limits.result_kb << 10
         if (size := len(values.dumps(tree))) > limit:
             raise ValueNotSupportedError(
-                f"the arguments of {operation} are {size} bytes, at most {limit} are allowed "
-                "(limits.result_kb)"
+                f"{what} {verb} {size} bytes, at most {limit} are allowed (limits.result_kb)"
             )
 
     def _frame(self, request: Request) -> Frame | None:
@@ -268,7 +274,7 @@ class _LimitError(Exception):
 
     def __init__(self, type: str, message: str) -> None:
         super().__init__(message)
-        self.type = type
+        self.failure = Failure(type=type, message=message, code="limit")
 
 
 class _Output:
@@ -278,15 +284,18 @@ class _Output:
         self._limit = limit
         self._size = 0
         self._parts: list[str] = []
+        self.exceeded: Failure | None = None
 
     def __call__(self, stream: str, text: str) -> None:
         self._size += len(text)
         if self._size > self._limit:
-            raise _LimitError(
+            error = _LimitError(
                 "MemoryError",
                 f"the task printed more than {self._limit >> 10} KiB between two calls "
                 "(limits.output_kb)",
             )
+            self.exceeded = error.failure  # the machine passes on no more than its text
+            raise error
         self._parts.append(text)
 
     def clear(self) -> None:

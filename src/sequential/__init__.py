@@ -1,0 +1,87 @@
+"""Durable tasks in plain Python: every HTTP call and tool call is a checkpoint.
+
+Importing this package imports nothing else of it; each name below is loaded when it is first used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sequential.config import Settings, load_settings
+    from sequential.core.model import (
+        Allow,
+        CallStatus,
+        Failure,
+        InputField,
+        Limits,
+        RetryPolicy,
+        StackRun,
+        Status,
+        TaskConfig,
+        TaskFunction,
+        TaskRun,
+    )
+    from sequential.errors import SequentialError
+    from sequential.runner.engine import Engine
+    from sequential.runner.progress import Progress, Step
+    from sequential.runner.settings import RunnerSettings
+    from sequential.runner.stack_processor import StackProcessor
+    from sequential.runner.task_executor import TaskExecutor
+    from sequential.services.base import CallContext, CallError, Service, TryAgain
+    from sequential.services.http_settings import HttpSettings
+    from sequential.services.local import LocalService
+    from sequential.storage.base import StorageAdapter
+    from sequential.storage.registry import (
+        create_adapter,
+        register_adapter,
+        registered_adapters,
+    )
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "config": ("Settings", "load_settings"),
+    "core.model": (
+        "Allow",
+        "CallStatus",
+        "Failure",
+        "InputField",
+        "Limits",
+        "RetryPolicy",
+        "StackRun",
+        "Status",
+        "TaskConfig",
+        "TaskFunction",
+        "TaskRun",
+    ),
+    "errors": ("SequentialError",),
+    "runner.engine": ("Engine",),
+    "runner.progress": ("Progress", "Step"),
+    "runner.settings": ("RunnerSettings",),
+    "runner.stack_processor": ("StackProcessor",),
+    "runner.task_executor": ("TaskExecutor",),
+    "services.base": ("CallContext", "CallError", "Service", "TryAgain"),
+    "services.http_settings": ("HttpSettings",),
+    "services.local": ("LocalService",),
+    "storage.base": ("StorageAdapter",),
+    "storage.registry": ("create_adapter", "register_adapter", "registered_adapters"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [  # noqa: PLE0604 - the names are those of the table
+    "__version__",
+    *_HOME_OF,
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

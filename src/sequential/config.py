@@ -1,0 +1,237 @@
+"""Settings: built-in defaults, then `.sequentialrc.json`, then the environment, then flags.
+
+Nothing has to be configured. The file is looked for in the current folder and its parents; the
+folder that holds it is the project, otherwise the current folder is.
+"""
+
+import difflib
+import hashlib
+import json
+import os
+import secrets
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from sequential.core.model import RetryPolicy
+from sequential.errors import ConfigError
+from sequential.runner.settings import RunnerSettings
+from sequential.services.http_settings import HttpSettings
+
+FILE_NAME = ".sequentialrc.json"
+KEY_FILE = Path(".sequential") / "secret.key"
+
+
+class ProjectFile(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The content of `.sequentialrc.json`. Every key may be left out.
+
+    `adaptor` chooses the storage (`default` and `folder` mean the `tasks` folder), `defaults` fill
+    in missing inputs of all tasks, `retry`, `http` and `runner` change the engine's own settings.
+    """
+
+    adaptor: str = "default"
+    tasks: str = "tasks"
+    defaults: dict[str, Any] = {}
+    retry: RetryPolicy | None = None
+    http: dict[str, Any] = {}
+    runner: dict[str, Any] = {}
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """Everything an engine needs to know."""
+
+    project: Path
+    adaptor: str = "folder"
+    tasks: Path = Path("tasks")
+    defaults: dict[str, Any] = {}
+    http: HttpSettings = HttpSettings()
+    runner: RunnerSettings = RunnerSettings()
+
+
+def find_project(start: Path) -> Path:
+    """The nearest folder, from `start` upwards, that holds a `.sequentialrc.json`; else `start`."""
+    for folder in (start, *start.absolute().parents):
+        if (folder / FILE_NAME).is_file():
+            return folder
+    return start
+
+
+def load_settings(
+    project: Path,
+    *,
+    environment: Mapping[str, str] = os.environ,
+    adaptor: str | None = None,
+    allow_loopback: bool = False,
+) -> Settings:
+    """The settings of a project; raises `ConfigError` that names the file or variable at fault.
+
+    `allow_loopback` is for tools on the user's own machine; the file may still say otherwise.
+    """
+    stored = read_project_file(project)
+    where = f"{FILE_NAME}, "
+    http = _section({"allow_loopback": allow_loopback, **stored.http}, HttpSettings, where + "http")
+    runner = _section(stored.runner, RunnerSettings, where + "runner")
+    retry = stored.retry or runner.retry
+    if (retries := _number(environment, "TASK_MAX_RETRIES")) is not None:
+        retry = msgspec.structs.replace(retry, retries=int(retries))
+    timeout = runner.timeout
+    if (milliseconds := _number(environment, "TASK_TIMEOUT")) is not None:
+        timeout = milliseconds / 1000 or None
+    return Settings(
+        project=project,
+        adaptor=adaptor or stored.adaptor,
+        tasks=project / stored.tasks,
+        defaults=stored.defaults,
+        http=http,
+        runner=msgspec.structs.replace(runner, retry=retry, timeout=timeout),
+    )
+
+
+def read_project_file(project: Path) -> ProjectFile:
+    """The project's `.sequentialrc.json`, or its defaults when there is none."""
+    path = project / FILE_NAME
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        return ProjectFile()
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    try:
+        return msgspec.json.decode(text, type=ProjectFile)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not right: {_explained(error, ProjectFile)}") from error
+
+
+def write_project_file(project: Path, content: ProjectFile) -> None:
+    """Replace `.sequentialrc.json` in one step."""
+    path = project / FILE_NAME
+    text = json.dumps(msgspec.to_builtins(content), indent=2, ensure_ascii=False) + "\n"
+    try:
+        with tempfile.NamedTemporaryFile("w", dir=project, delete=False, prefix=FILE_NAME) as file:
+            file.write(text)
+        Path(file.name).replace(path)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def change_setting(content: ProjectFile, key: str, value: str) -> ProjectFile:
+    """`content` with a dotted key set, as in `defaults.userId`.
+
+    The value is read as JSON where that gives the type that is asked for (`runner.calls 20`), and
+    as text otherwise; defaults of inputs are text unless they are clearly JSON.
+    """
+    tree = msgspec.to_builtins(msgspec.structs.replace(content))
+    full = {name: getattr(content, name) for name in content.__struct_fields__} | tree
+    last: ConfigError | None = None
+    for candidate in _readings(value):
+        try:
+            return _checked(_with(full, key.split("."), candidate, key))
+        except ConfigError as error:
+            last = error
+    assert last is not None
+    raise last
+
+
+def get_setting(content: ProjectFile, key: str) -> Any:
+    """The value of a dotted key; raises `ConfigError` when there is none."""
+    node: Any = {name: getattr(content, name) for name in content.__struct_fields__}
+    for part in key.split("."):
+        node = msgspec.to_builtins(node)
+        if not isinstance(node, dict) or part not in node:
+            raise ConfigError(f"there is no setting {key!r}: {_hint(part, node)}")
+        node = node[part]
+    return msgspec.to_builtins(node)
+
+
+def load_secret(project: Path, environment: Mapping[str, str] = os.environ) -> bytes:
+    """The key that signs snapshots: from `SEQUENTIAL_SECRET`, else from a 0600 file made once.
+
+    Where the file can be neither read nor made, a key for this process alone is used; snapshots of
+    other processes then do not count, and their runs are replayed from the journal.
+    """
+    if given := environment.get("SEQUENTIAL_SECRET"):
+        return hashlib.sha256(b"sequential snapshot\0" + given.encode()).digest()
+    path = project / KEY_FILE
+    try:
+        path.parent.mkdir(exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:  # made 0600
+            file.write(secrets.token_bytes(32))
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(file.name, path)  # the first process wins, the others read its key
+        except FileExistsError:
+            pass
+        finally:
+            Path(file.name).unlink()
+        key = path.read_bytes()
+    except OSError:
+        key = b""
+    return key if len(key) == 32 else secrets.token_bytes(32)
+
+
+def _section(given: dict[str, Any], kind: type[Any], where: str) -> Any:
+    try:
+        unknown = set(given) - set(kind.__struct_fields__)
+        if unknown:
+            raise ConfigError(f"{where}: {_hint(min(unknown), kind.__struct_fields__)}")
+        return msgspec.convert(given, kind)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def _checked(tree: dict[str, Any]) -> ProjectFile:
+    try:
+        content = msgspec.convert(tree, ProjectFile)
+    except msgspec.ValidationError as error:
+        raise ConfigError(_explained(error, ProjectFile)) from error
+    _section(content.http, HttpSettings, "http")
+    _section(content.runner, RunnerSettings, "runner")
+    return content
+
+
+def _with(tree: dict[str, Any], path: list[str], value: Any, key: str) -> dict[str, Any]:
+    head, *rest = path
+    if not head:
+        raise ConfigError(f"{key!r} is not the name of a setting: use adaptor, or defaults.userId")
+    if not rest:
+        return {**tree, head: value}
+    below = tree.get(head)
+    if below is not None and not isinstance(below, dict):
+        raise ConfigError(f"{head} holds a value, {key!r} cannot be set below it")
+    return {**tree, head: _with(below or {}, rest, value, key)}
+
+
+def _readings(value: str) -> list[Any]:
+    try:
+        parsed = json.loads(value)
+    except ValueError:
+        return [value]
+    return [parsed, value] if not isinstance(parsed, str) else [parsed]
+
+
+def _number(environment: Mapping[str, str], name: str) -> float | None:
+    text = environment.get(name, "").strip()
+    if not text:
+        return None
+    if not text.isdecimal():
+        raise ConfigError(f"the variable {name} must be a whole number, this is {text!r}")
+    return float(text)
+
+
+def _explained(error: Exception, kind: type[Any]) -> str:
+    text = str(error)
+    _, found, rest = text.partition("unknown field `")
+    name = rest.partition("`")[0]
+    return f"{text}; {_hint(name, kind.__struct_fields__)}" if found else text
+
+
+def _hint(name: str, known: Any) -> str:
+    names = sorted(known) if isinstance(known, dict | tuple) else []
+    near = difflib.get_close_matches(name, names, n=1)
+    if near:
+        return f"{name!r} is not known, did you mean {near[0]!r}?"
+    return f"{name!r} is not known, there are {', '.join(names) or 'none'}"

@@ -1,0 +1,426 @@
+"""Driving one run: deliver outcomes, advance, commit, perform the new calls, and again.
+
+Three kinds of things happen at the same time: the program advances, calls are performed, and other
+runs do the same. All of it is on one event loop, so plain attributes are safe between awaits; the
+order of the commits of a run is kept by a lock.
+
+What must be on disk before what: the commit of a turn holds the outcomes that were delivered and
+the calls asked for; only then are these performed. An outcome that cannot be delivered at once is
+committed by itself, so it survives whatever happens until the program can take it.
+"""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+
+from sequential.core import journal, times
+from sequential.core.model import (
+    Call,
+    CallStatus,
+    Commit,
+    Failure,
+    Finished,
+    Frame,
+    Raised,
+    Snapshot,
+    StackRun,
+    Status,
+    TaskRun,
+    Turn,
+    Waiting,
+    evolve,
+)
+from sequential.core.transitions import Event, Happening, apply
+from sequential.errors import NonDeterminismError, RuntimeDiedError
+from sequential.runner.clock import Clock
+from sequential.runner.live_program import LiveProgram
+from sequential.runner.progress import Observer, Progress, Step
+from sequential.runner.settings import RunnerSettings
+from sequential.runner.stack_processor import StackProcessor
+from sequential.storage.base import StorageAdapter
+
+REPLAY_COST = 150e-6  # seconds to replay a turn, about; compared with the cost of a snapshot
+
+
+class Drive:
+    """One run from a claim to its end, or to a wait long enough to park it."""
+
+    def __init__(
+        self,
+        run: TaskRun,
+        program: LiveProgram,
+        *,
+        storage: StorageAdapter,
+        processor: StackProcessor,
+        clock: Clock,
+        settings: RunnerSettings,
+        observer: Observer,
+    ) -> None:
+        assert run.lease_token
+        self.run = run
+        self._token = run.lease_token
+        self._program = program
+        self._storage = storage
+        self._processor = processor
+        self._clock = clock
+        self._settings = settings
+        self._observer = observer
+        self._open: dict[int, StackRun] = {}  # calls whose outcome is not delivered
+        self._arrived: list[int] = []  # of these, the settled ones, in the order of arrival
+        self._recorded: set[int] = set()  # of these, the ones whose outcome is committed
+        self._performing: set[int] = set()  # calls that are with their service
+        self._attending: dict[int, asyncio.Task[None]] = {}
+        self._changed = asyncio.Event()
+        self._commit_order = asyncio.Lock()
+        self._advancing = False
+        self._stopping = False
+        self._error: BaseException | None = None
+
+    async def to_rest(self) -> TaskRun:
+        """Drive until the run ends or is parked; returns it as it was last committed."""
+        try:
+            await self._load()
+            while self.run.status is Status.RUNNING:
+                if self.run.turn == 0 and not self._stopping:
+                    await self._take_turn([])
+                    continue
+                ready = await self._next_outcomes()
+                if ready is not None:
+                    await self._take_turn(ready)
+            return self.run
+        finally:
+            await self._let_go()
+
+    def stop(self, error: BaseException | None = None) -> None:
+        """Park as soon as possible; with an error, stop without writing anything more."""
+        self._stopping = True
+        self._error = self._error or error
+        self._changed.set()
+
+    # --- calls -----------------------------------------------------------------------------------
+
+    async def _load(self) -> None:
+        calls = await self._storage.load_calls(self.run.id, self.run.turn)
+        for call in sorted(calls, key=lambda call: (call.updated_at, call.sequence)):
+            self._open[call.sequence] = call
+            if call.status.is_settled:
+                self._arrived.append(call.sequence)
+                self._recorded.add(call.sequence)
+        self._tell(Step.STARTED)
+        self._attend()
+
+    def _attend(self) -> None:
+        """See to it that every open call is performed when it is due."""
+        for sequence, call in self._open.items():
+            if not call.status.is_settled and sequence not in self._attending:
+                self._attending[sequence] = asyncio.create_task(self._carry_out(sequence))
+
+    async def _carry_out(self, sequence: int) -> None:
+        """One call, all its attempts."""
+        try:
+            while not self._open[sequence].status.is_settled:
+                await self._until_due(self._open[sequence])
+                await self._attempt(sequence)
+            self._arrived.append(sequence)
+            self._changed.set()
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            self.stop(error)
+
+    async def _until_due(self, call: StackRun) -> None:
+        never = asyncio.Event()
+        while (seconds := self._seconds_until(call.due_at)) > 0:
+            await self._clock.wait(never, seconds)
+
+    async def _attempt(self, sequence: int) -> None:
+        call = self._open[sequence]
+        self._performing.add(sequence)
+        self._tell(Step.CALL_STARTED, call)
+        try:
+            call = await self._processor.perform(self.run, call)
+        finally:
+            self._performing.discard(sequence)
+        # A program that waits in memory for just this takes it at once, with the next commit.
+        waits = not self._advancing and sequence in (self._program.waiting or ())
+        self._open[sequence] = call
+        if not call.status.is_settled:
+            await self._record(call)
+            self._tell(Step.CALL_RETRYING, call)
+            self._changed.set()
+            return
+        if not waits:
+            await self._record(call)
+            self._recorded.add(sequence)
+        self._tell(Step.CALL_SETTLED, call)
+
+    async def _record(self, call: StackRun) -> None:
+        async with self._commit_order:
+            await self._storage.commit(Commit(self.run, self._token, updated=(call,)))
+
+    # --- waiting ---------------------------------------------------------------------------------
+
+    async def _next_outcomes(self) -> list[StackRun] | None:
+        """Wait for outcomes the program can take; None when the run was parked or ended instead."""
+        while True:
+            if self._error is not None:
+                raise self._error
+            if self._stopping:
+                await self._park()
+                return None
+            if self.run.deadline and self._seconds_until(self.run.deadline) <= 0:
+                await self._end(self._timed_out())
+                return None
+            if ready := self._ready():
+                self._advancing = True
+                if self._program.is_live or await self._revive():
+                    ready = self._ready()
+                    if ready:
+                        return ready
+                self._advancing = False
+                if self.run.status is not Status.RUNNING:
+                    return None
+            if self._is_far():
+                await self._park()
+                return None
+            await self._idle()
+
+    def _ready(self) -> list[StackRun]:
+        arrived = [self._open[sequence] for sequence in self._arrived]
+        waiting = self._program.waiting
+        return arrived if waiting is None else journal.deliverable(arrived, waiting)
+
+    async def _idle(self) -> None:
+        """Wait until something changes; a program that waits long leaves memory."""
+        self._changed.clear()
+        seconds = self._seconds_until(self.run.deadline) if self.run.deadline else None
+        if not self._program.is_live:
+            await self._clock.wait(self._changed, seconds)
+            return
+        self._program.lend(self._changed)
+        if not self._program.is_unwanted:
+            idle_after = self._settings.idle_after
+            await self._clock.wait(
+                self._changed, idle_after if seconds is None else min(idle_after, seconds)
+            )
+        self._program.keep(self._changed)
+        if not self._ready() and self._error is None:
+            await self._leave_memory()
+
+    async def _leave_memory(self) -> None:
+        """Give the program's room to others; its state goes to storage."""
+        self._advancing = True  # an outcome that arrives meanwhile is committed by itself
+        try:
+            if self._program.tail:
+                snapshot = await self._program.snapshot(self.run, self.run.turn)
+                if snapshot is None:
+                    return
+                async with self._commit_order:
+                    await self._storage.store_snapshot(snapshot)
+            await self._program.close()
+        except RuntimeDiedError as error:
+            await self._died(error)
+        finally:
+            self._advancing = False
+
+    def _is_far(self) -> bool:
+        """Whether nothing is being performed and nothing will be due for long."""
+        if self._performing or self._ready():
+            return False
+        pending = [call for call in self._open.values() if not call.status.is_settled]
+        nearest = min((self._seconds_until(call.due_at) for call in pending), default=1e9)
+        return nearest > self._settings.park_after
+
+    async def _revive(self) -> bool:
+        try:
+            replayed = await self._program.revive(self.run)
+        except RuntimeDiedError as error:
+            await self._died(error)
+            return False
+        except NonDeterminismError as error:
+            await self._end(Failure(type="RuntimeError", message=str(error), code=error.code))
+            return False
+        if replayed:
+            self._tell(Step.REPLAYED, text=f"{replayed} turns replayed from the journal")
+        return True
+
+    # --- turns -----------------------------------------------------------------------------------
+
+    async def _take_turn(self, batch: Sequence[StackRun]) -> None:
+        """Hand over outcomes, advance, and commit all that followed from it."""
+        self._advancing = True
+        try:
+            now = self._now() if self.run.turn else (self.run.started_at or self._now())
+            outcomes = [(call.sequence, journal.outcome_of(call)) for call in batch]
+            turn = await self._program.advance(self.run, outcomes, times.from_text(now))
+            await self._commit_turn(turn, batch, now)
+        except RuntimeDiedError as error:
+            await self._died(error)
+        except NonDeterminismError as error:
+            await self._end(Failure(type="RuntimeError", message=str(error), code=error.code))
+        finally:
+            self._advancing = False
+
+    async def _commit_turn(self, turn: Turn, batch: Sequence[StackRun], now: str) -> None:
+        number = self.run.turn + 1
+        waits = isinstance(turn.state, Waiting)
+        delivered = [
+            evolve(call, delivered_turn=number, delivered_order=order, delivered_at=now)
+            for order, call in enumerate(batch)
+        ]
+        requested = [self._request(call, number, now, wanted=waits) for call in turn.calls]
+        given = {call.sequence for call in delivered}
+        left = {s: call for s, call in self._open.items() if s not in given}
+        left.update((call.sequence, call) for call in requested)
+        run = evolve(self.run, turn=number, crashes=0, where=_place(turn, left))
+        if waits:
+            run, _ = apply(run, Happening(Event.ADVANCE, wake_at=_earliest(left.values())), now)
+            snapshot = await self._due_snapshot(number)
+        else:
+            run, _ = apply(run, _ending(turn.state), now)
+            snapshot = None
+            delivered += [call for call in self._leftovers(now) if call.sequence not in given]
+        await self._commit(
+            Commit(run, self._token, tuple(requested), tuple(delivered), turn.log, snapshot)
+        )
+        self._open = left
+        self._arrived = [s for s in self._arrived if s not in given]
+        self._recorded -= given
+        for sequence in given:
+            self._attending.pop(sequence, None)
+        if turn.log:
+            self._tell(Step.PRINTED, text=turn.log)
+        if waits:
+            self._attend()
+        else:
+            self._tell(Step.ENDED)
+
+    def _request(self, call: Call, turn: int, now: str, *, wanted: bool) -> StackRun:
+        """The record of a new call; one that the program did not wait for is never performed."""
+        record = journal.stack_run(self.run.id, call, turn, now)
+        if not wanted:
+            return evolve(record, status=CallStatus.CANCELLED)
+        due = self._processor.due_at(record, self.run.config.allow, now)
+        status = CallStatus.IN_PROGRESS if due is None else CallStatus.PENDING
+        return evolve(record, status=status, due_at=due)
+
+    async def _due_snapshot(self, turn: int) -> Snapshot | None:
+        """A snapshot, when replaying the turns since the last one would cost more than it."""
+        tail = self._program.tail
+        if tail < self._settings.snapshot_every or tail * REPLAY_COST < self._program.snapshot_cost:
+            return None
+        return await self._program.snapshot(self.run, turn)
+
+    async def _commit(self, commit: Commit) -> None:
+        async with self._commit_order:
+            await self._storage.commit(commit)
+            self.run = commit.run
+
+    # --- ends ------------------------------------------------------------------------------------
+
+    async def _park(self) -> None:
+        """Give the run back to storage; calls in progress will be performed again."""
+        await self._cancel_calls()
+        unrecorded = tuple(self._open[s] for s in self._arrived if s not in self._recorded)
+        now = self._now()
+        wake_at = now if self._stopping else _earliest(self._open.values())
+        if wake_at and self.run.deadline:
+            wake_at = min(wake_at, self.run.deadline)
+        snapshot = None
+        if self._program.is_live and self._program.tail:
+            snapshot = await self._program.snapshot(self.run, self.run.turn)
+        run, _ = apply(self.run, Happening(Event.PARK, wake_at=wake_at or self.run.deadline), now)
+        await self._commit(Commit(run, self._token, updated=unrecorded, snapshot=snapshot))
+        self._tell(Step.PARKED)
+
+    async def _end(self, failure: Failure) -> None:
+        """The engine gives up on behalf of the program."""
+        await self._cancel_calls()
+        now = self._now()
+        run, _ = apply(self.run, Happening(Event.FAIL, error=failure), now)
+        await self._commit(Commit(run, self._token, updated=tuple(self._leftovers(now))))
+        self._tell(Step.ENDED)
+
+    async def _died(self, error: RuntimeDiedError) -> None:
+        """The runtime ended under the program: take the turn again, but not for ever."""
+        await self._program.close()
+        deaths = self.run.crashes + 1
+        self._tell(Step.RUNTIME_DIED, text=str(error))
+        if deaths >= self._settings.deaths:
+            message = (
+                f"this run ended its sandbox process {deaths} times at the same place: {error}"
+            )
+            await self._end(Failure(type="RuntimeError", message=message, code=error.code))
+        else:
+            run = evolve(self.run, crashes=deaths, updated_at=self._now())
+            await self._commit(Commit(run, self._token))
+
+    def _timed_out(self) -> Failure:
+        place = f", while waiting at line {self.run.where.line}" if self.run.where else ""
+        timeout = f"{self.run.config.timeout:g}" if self.run.config.timeout else "?"
+        return Failure(
+            type="TimeoutError",
+            message=f"the run took longer than its timeout of {timeout} s{place}",
+            code="timeout",
+            traceback=(self.run.where,) if self.run.where else (),
+        )
+
+    def _leftovers(self, now: str) -> list[StackRun]:
+        """Open calls as they are written down when the run is over."""
+        return [
+            call
+            if call.status.is_settled
+            else evolve(call, status=CallStatus.CANCELLED, due_at=None, updated_at=now)
+            for call in self._open.values()
+        ]
+
+    async def _cancel_calls(self) -> None:
+        tasks = list(self._attending.values())
+        self._attending.clear()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _let_go(self) -> None:
+        try:
+            await self._cancel_calls()
+        finally:
+            await self._program.close()
+
+    # --- small things ----------------------------------------------------------------------------
+
+    def _now(self) -> str:
+        """The time, never earlier than the run's last change: clocks are set back, journals not."""
+        return max(times.to_text(self._clock.now()), self.run.updated_at)
+
+    def _seconds_until(self, moment: str | None) -> float:
+        if moment is None:
+            return 0.0
+        return times.seconds_between(times.to_text(self._clock.now()), moment)
+
+    def _tell(self, step: Step, call: StackRun | None = None, text: str = "") -> None:
+        self._observer(Progress(step, self.run, call, text))
+
+
+def _ending(state: Finished | Raised | Waiting) -> Happening:
+    match state:
+        case Finished(value=value):
+            return Happening(Event.COMPLETE, result=value)
+        case Raised(error=error):
+            return Happening(Event.FAIL, error=error)
+        case _:
+            raise AssertionError(state)
+
+
+def _earliest(calls: Iterable[StackRun]) -> str | None:
+    """When the first of the open calls is due; None when one of them is due already."""
+    open_calls = [call for call in calls if not call.status.is_settled]
+    moments = [call.due_at for call in open_calls if call.due_at is not None]
+    return min(moments) if moments and len(moments) == len(open_calls) else None
+
+
+def _place(turn: Turn, calls: dict[int, StackRun]) -> Frame | None:
+    """The expression the program waits at: that of the first call it waits for."""
+    if isinstance(turn.state, Waiting) and turn.state.calls:
+        call = calls.get(turn.state.calls[0])
+        return call.where if call else None
+    return None

@@ -1,0 +1,137 @@
+"""Performs calls: hands them to their service and decides what becomes of them."""
+
+import asyncio
+import time
+from typing import Any
+
+import msgspec
+
+from sequential.core import ids, times, values
+from sequential.core.model import (
+    Allow,
+    CallStatus,
+    Failure,
+    Outcome,
+    RetryPolicy,
+    StackRun,
+    TaskRun,
+    evolve,
+)
+from sequential.core.retry import next_delay
+from sequential.errors import ValueNotSupportedError
+from sequential.runner.clock import Clock
+from sequential.services.base import CallContext, CallError, TryAgain
+from sequential.services.registry import Services
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """What one attempt brought: an outcome, or a time for the next attempt."""
+
+    outcome: Outcome
+    again: TryAgain | None = None
+
+
+class StackProcessor:
+    """Performs the calls of all runs of an engine, so many at a time."""
+
+    def __init__(self, services: Services, clock: Clock, most: int) -> None:
+        self._services = services
+        self._clock = clock
+        self._room = asyncio.Semaphore(most)
+
+    def due_at(self, call: StackRun, allow: Allow, now: str) -> str | None:
+        """When a new call is to be performed; None: at once."""
+        args, kwargs = values.arguments_from_json(call.input)
+        try:
+            service = self._services.get(call.service, allow)
+            seconds = service.due_after(call.method, args, kwargs)
+        except CallError:
+            return None  # the attempt will say what is wrong
+        return times.after(now, seconds) if seconds > 0 else None
+
+    async def perform(self, run: TaskRun, call: StackRun) -> StackRun:
+        """Make one attempt. The record that comes back is settled, or pending with a due time."""
+        policy = run.config.retry or RetryPolicy()
+        key = ids.idempotency_key(run.id, call.sequence)
+        async with self._room:
+            started = time.monotonic()
+            attempt = await self._attempt(run, call, policy, key)
+            duration = time.monotonic() - started
+        now = times.to_text(self._clock.now())
+        attempts = call.attempts + 1
+        call = evolve(call, attempts=attempts, duration=round(duration, 6), updated_at=now)
+        if attempt.again is not None:
+            again = attempt.again
+            delay = next_delay(
+                policy, attempts, key, retry_after=again.retry_after, retries=again.retries
+            )
+            if delay is not None:
+                due = times.after(now, delay)
+                return evolve(
+                    call, status=CallStatus.PENDING, due_at=due, error=_reason(attempt.outcome)
+                )
+        return _settled(run, call, attempt.outcome)
+
+    async def _attempt(
+        self, run: TaskRun, call: StackRun, policy: RetryPolicy, key: str
+    ) -> Attempt:
+        context = CallContext(
+            run_id=run.id,
+            task=run.task_identifier,
+            sequence=call.sequence,
+            attempt=call.attempts + 1,
+            idempotency_key=key,
+            allow=run.config.allow,
+            retry=policy,
+        )
+        try:
+            args, kwargs = values.arguments_from_json(call.input)
+            service = self._services.get(call.service, run.config.allow)
+            value = await service.call(call.method, args, kwargs, context)
+            return Attempt(Outcome(value=value))
+        except TryAgain as again:
+            return Attempt(again.outcome, again)
+        except CallError as error:
+            return Attempt(Outcome(error=error.failure))
+        except Exception as error:  # whatever a service raises is the outcome
+            return Attempt(Outcome(error=_unexpected(error)))
+
+
+def _settled(run: TaskRun, call: StackRun, outcome: Outcome) -> StackRun:
+    if outcome.error is not None:
+        return evolve(call, status=CallStatus.FAILED, error=outcome.error, result=None, due_at=None)
+    try:
+        tree, size = _checked(run, call, outcome.value)
+    except ValueNotSupportedError as error:
+        failure = Failure(type="TypeError", message=str(error), code=error.code)
+        return evolve(call, status=CallStatus.FAILED, error=failure, due_at=None)
+    return evolve(
+        call, status=CallStatus.COMPLETED, result=tree, size=size, error=None, due_at=None
+    )
+
+
+def _checked(run: TaskRun, call: StackRun, value: Any) -> tuple[Any, int]:
+    """The answer as a JSON tree and its size; too large an answer would end the task's process."""
+    tree = values.to_json(value, f"the answer of {call.operation}")
+    size = len(values.dumps(tree))
+    limit = run.config.limits.memory_mb << 18
+    if size > limit:
+        raise ValueNotSupportedError(
+            f"the answer of {call.operation} is {size >> 20} MiB, a task with limits.memory_mb "
+            f"{run.config.limits.memory_mb} can take {limit >> 20} MiB: ask for less, or raise it"
+        )
+    return tree, size
+
+
+def _reason(outcome: Outcome) -> Failure:
+    """Why an attempt is made again, for people who look at a call that waits."""
+    if outcome.error is not None:
+        return outcome.error
+    status = outcome.value.get("status") if isinstance(outcome.value, dict) else None
+    return Failure(type="TryAgain", message=f"HTTP {status}" if status else "asked to try again")
+
+
+def _unexpected(error: Exception) -> Failure:
+    return Failure(
+        type="RuntimeError", message=f"{type(error).__name__}: {error}", code="call_failed"
+    )
