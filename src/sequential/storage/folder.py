@@ -14,10 +14,9 @@ import asyncio
 import os
 import re
 import secrets
-import shutil
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,14 +37,11 @@ from sequential.core.transitions import Event, Happening, apply
 from sequential.errors import (
     ConfigError,
     DamagedRunError,
-    InvalidNameError,
     InvalidTaskError,
     LeaseLostError,
     RunBusyError,
     RunExistsError,
-    RunNotFoundError,
     StorageError,
-    TaskNotFoundError,
 )
 
 try:
@@ -59,14 +55,13 @@ except ImportError as error:
 from sequential.storage import files, folder_journal, folder_tasks, folder_view
 from sequential.storage.base import StorageAdapter, matches
 from sequential.storage.files import Folder
-from sequential.storage.folder_journal import Line, RunFiles, State
+from sequential.storage.folder_journal import Line, State
 from sequential.storage.folder_lease import Lease, is_locked
 from sequential.storage.folder_payloads import pack, resolve_call, resolve_run
+from sequential.storage.folder_places import Places, RunFiles
 
 T = TypeVar("T")
 _THREADS = 16
-_REMEMBERED = 10_000  # runs whose task is known without looking for it
-_JOURNAL = re.compile(r"run-([0-9a-f-]{36})\.journal\Z")
 
 
 class FolderAdapter(StorageAdapter):
@@ -75,8 +70,8 @@ class FolderAdapter(StorageAdapter):
     def __init__(self, path: str | Path = "tasks") -> None:
         super().__init__()
         self.folder = Folder(path)
+        self.places = Places(self.folder)
         self._held: dict[str, Lease] = {}
-        self._tasks: dict[str, str] = {}
         # Threads that work on one run take turns; runs that share a lock only do so by chance.
         self._locks = [threading.Lock() for _ in range(256)]
         self._pool: ThreadPoolExecutor | None = None
@@ -96,7 +91,7 @@ class FolderAdapter(StorageAdapter):
 
     def _create(self, run: TaskRun) -> TaskRun:
         place = RunFiles(self.folder, check_task_name(run.task_identifier), check_run_id(run.id))
-        if self._find(run.id):
+        if self.places.find(run.id):
             raise RunExistsError(f"run {run.id} exists already")
         files.make_folder(place.runs)
         if not self.folder.holds(place.runs):
@@ -124,7 +119,7 @@ class FolderAdapter(StorageAdapter):
         return await self._do(self._get_run, run_id)
 
     def _get_run(self, run_id: str) -> TaskRun | None:
-        place = self._find(run_id)
+        place = self.places.find(run_id)
         state = place and self._load(place)
         return resolve_run(place, state.run) if place and state else None
 
@@ -143,7 +138,7 @@ class FolderAdapter(StorageAdapter):
         found: list[TaskRun] = []
         if limit is not None and limit <= 0:
             return found
-        for place in sorted(self._places(filters.get("task_identifier")), key=_newest_first):
+        for place in sorted(self.places.runs(filters.get("task_identifier")), key=_newest_first):
             try:
                 state = self._load(place)
             except DamagedRunError:
@@ -155,7 +150,7 @@ class FolderAdapter(StorageAdapter):
         return found
 
     async def find_run_ids(self, prefix: str, task: str | None = None) -> list[str]:
-        places = await self._do(lambda: list(self._places(task)))
+        places = await self._do(lambda: list(self.places.runs(task)))
         return sorted(place.run_id for place in places if place.run_id.startswith(prefix))
 
     async def damaged(self) -> list[str]:
@@ -163,12 +158,12 @@ class FolderAdapter(StorageAdapter):
 
     def _damaged(self) -> list[str]:
         reports: list[str] = []
-        for place in self._places():
+        for place in self.places.runs():
             try:
                 self._load(place)
             except DamagedRunError as error:
                 reports.append(str(error))
-        for name in folder_tasks.names(self.folder):
+        for name in self.places.tasks():
             try:
                 folder_tasks.read(self.folder, name)
             except (ConfigError, InvalidTaskError) as error:
@@ -189,7 +184,7 @@ class FolderAdapter(StorageAdapter):
 
     def _get_call(self, call_id: str) -> StackRun | None:
         run_id, number = _split(call_id)
-        place = self._find(run_id)
+        place = self.places.find(run_id)
         state = place and self._load(place)
         if place is None or state is None:
             return None
@@ -212,7 +207,7 @@ class FolderAdapter(StorageAdapter):
 
     def _query_calls(self, filters: dict[str, Any], after: int | None = 0) -> list[StackRun]:
         found: list[StackRun] = []
-        for place in self._places_of_runs(filters.get("task_run_id")):
+        for place in self._wanted(filters.get("task_run_id")):
             try:
                 calls = self._calls(place, after)
             except DamagedRunError:
@@ -231,7 +226,7 @@ class FolderAdapter(StorageAdapter):
         return await self._do(self._load_calls, run_id, after)
 
     def _load_calls(self, run_id: str, after: int) -> list[StackRun]:
-        place = self._find(run_id)
+        place = self.places.find(run_id)
         return self._calls(place, after) if place else []
 
     def _calls(self, place: RunFiles, after: int | None) -> list[StackRun]:
@@ -252,7 +247,7 @@ class FolderAdapter(StorageAdapter):
 
     def _list_tasks(self) -> list[TaskFunction]:
         found: list[TaskFunction] = []
-        for name in folder_tasks.names(self.folder):
+        for name in self.places.tasks():
             try:
                 function = folder_tasks.read(self.folder, name)
             except (ConfigError, InvalidTaskError):
@@ -262,26 +257,7 @@ class FolderAdapter(StorageAdapter):
         return found
 
     async def delete_task(self, identifier: str) -> int:
-        return await self._do(self._delete, check_task_name(identifier))
-
-    def _delete(self, name: str) -> int:
-        if folder_tasks.read(self.folder, name) is None:
-            raise TaskNotFoundError(f"there is no task {name}")
-        path = os.path.join(self.folder.path, name)
-        trash = os.path.join(self.folder.path, f".deleted-{name}-{secrets.token_hex(4)}")
-        places = list(self._places(name))
-        _refuse_busy(name, places)
-        os.rename(path, trash)
-        # Whoever locked a run before the rename is seen now; whoever comes later finds no run.
-        gone = Folder(trash)
-        moved = [RunFiles(gone, ".", place.run_id) for place in places]
-        try:
-            _refuse_busy(name, moved)
-        except RunBusyError:
-            os.rename(trash, path)
-            raise
-        shutil.rmtree(trash)
-        return len(places)
+        return await self._do(folder_tasks.delete, self.places, check_task_name(identifier))
 
     # --- snapshots and logs ----------------------------------------------------------------------
 
@@ -296,20 +272,21 @@ class FolderAdapter(StorageAdapter):
         return await self._do(self._get_snapshot, run_id)
 
     def _get_snapshot(self, run_id: str) -> Snapshot | None:
-        place = self._find(run_id)
+        place = self.places.find(run_id)
         try:
             data = files.read(place.snapshot) if place else b""
         except OSError:
             return None
         turn, mark, rest = data.partition(b"\n")
-        return Snapshot(run_id, int(turn), rest) if mark and turn.isdigit() else None
+        whole = mark and turn.isdigit() and len(turn) < 18
+        return Snapshot(run_id, int(turn), rest) if whole else None
 
     async def append_log(self, run_id: str, line: LogLine) -> None:
         await self._do(self._write, run_id, _writing(at=line.at, log=line.text))
 
     async def get_log(self, run_id: str) -> list[LogLine]:
         def read() -> list[LogLine]:
-            place = self._find(run_id)
+            place = self.places.find(run_id)
             return folder_journal.read_log(place) if place else []
 
         return await self._do(read)
@@ -327,7 +304,10 @@ class FolderAdapter(StorageAdapter):
 
     def _claim(self, run_id: str, token: str, now: str, until: str) -> TaskRun:
         with self._lock_of(run_id):
-            lease = Lease(self._existing(run_id))
+            held = self._held.get(run_id)
+            if held and not held.failure:
+                raise RunBusyError(f"run {run_id} is being driven by this process already")
+            lease = Lease(self.places.existing(run_id))
             try:
                 happening = Happening(Event.CLAIM, token=token, until=until)
                 run, _ = apply(lease.run, happening, now)
@@ -352,7 +332,7 @@ class FolderAdapter(StorageAdapter):
         lease = self._held.get(run_id)
         if lease is None or lease.token != token or lease.failure:
             if lease is None:
-                await self._do(self._existing, run_id)
+                await self._do(self.places.existing, run_id)
             raise LeaseLostError
 
     async def release(self, run_id: str, token: str) -> None:
@@ -379,7 +359,7 @@ class FolderAdapter(StorageAdapter):
         with self._lock_of(run.id):
             lease = self._held.get(run.id)
             if lease is None:
-                self._existing(run.id)
+                self.places.existing(run.id)
             if lease is None or lease.token != commit.token:
                 raise LeaseLostError
             lease.write(
@@ -400,7 +380,7 @@ class FolderAdapter(StorageAdapter):
         return await self._do(self._is_locked, run.id)
 
     def _is_locked(self, run_id: str) -> bool:
-        place = self._find(run_id)
+        place = self.places.find(run_id)
         return place is not None and is_locked(place)
 
     # --- inside ----------------------------------------------------------------------------------
@@ -424,7 +404,7 @@ class FolderAdapter(StorageAdapter):
                 result = change(lease)
                 self._settle(lease)
                 return result
-            lease = Lease(self._existing(run_id))
+            lease = Lease(self.places.existing(run_id))
             try:
                 result = change(lease)
                 lease.write_view()
@@ -442,48 +422,11 @@ class FolderAdapter(StorageAdapter):
     def _lock_of(self, run_id: str) -> threading.Lock:
         return self._locks[hash(run_id) % len(self._locks)]
 
-    def _existing(self, run_id: str) -> RunFiles:
-        if place := self._find(run_id):
-            return place
-        raise RunNotFoundError(f"there is no run {run_id[:80]}")
-
-    def _find(self, run_id: str) -> RunFiles | None:
-        """Where a run is; None if there is no such run."""
-        try:
-            check_run_id(run_id)
-        except InvalidNameError:
-            return None
-        if task := self._tasks.get(run_id):
-            place = RunFiles(self.folder, task, run_id)
-            if os.path.lexists(place.journal):
-                return place
-        for task in folder_tasks.names(self.folder):
-            place = RunFiles(self.folder, task, run_id)
-            if os.path.lexists(place.journal) and self.folder.holds(place.runs):
-                if len(self._tasks) >= _REMEMBERED:
-                    self._tasks.clear()
-                self._tasks[run_id] = task
-                return place
-        return None
-
-    def _places(self, task: Any = None) -> Iterator[RunFiles]:
-        """Every run, or those of a task or tasks, from the names of the files alone."""
-        wanted = None if task is None else {task} if isinstance(task, str) else set(task)
-        for name in folder_tasks.names(self.folder):
-            if wanted is not None and name not in wanted:
-                continue
-            runs = f"{self.folder.path}/{name}/runs"
-            if not os.path.isdir(runs) or not self.folder.holds(runs):
-                continue
-            for file in os.listdir(runs):
-                if match := _JOURNAL.match(file):
-                    yield RunFiles(self.folder, name, match[1])
-
-    def _places_of_runs(self, run_ids: Any) -> list[RunFiles]:
+    def _wanted(self, run_ids: Any) -> list[RunFiles]:
         if run_ids is None:
-            return list(self._places())
+            return list(self.places.runs())
         wanted = [run_ids] if isinstance(run_ids, str) else run_ids
-        return [place for run_id in wanted if (place := self._find(run_id))]
+        return [place for run_id in wanted if (place := self.places.find(run_id))]
 
     def _load(self, place: RunFiles, after: int | None = None) -> State | None:
         try:
@@ -521,9 +464,4 @@ def _writing(**what: Any) -> Callable[[Lease], None]:
 
 def _split(call_id: str) -> tuple[str, int]:
     run_id, _, number = call_id.rpartition(":")
-    return run_id, int(number) if number.isascii() and number.isdigit() else -1
-
-
-def _refuse_busy(task: str, places: list[RunFiles]) -> None:
-    if any(is_locked(place) for place in places):
-        raise RunBusyError(f"a run of {task} is being driven: wait until it is done, or stop it")
+    return run_id, int(number) if re.fullmatch("0|[1-9][0-9]{0,17}", number) else -1

@@ -12,14 +12,14 @@ does not fit is damage, which is reported and never repaired by guessing.
 import os
 import zlib
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from sequential.core.model import LogLine, StackRun, TaskRun, evolve
 from sequential.errors import DamagedRunError, StorageError, ValueNotSupportedError
 from sequential.storage import files
-from sequential.storage.files import Folder
+from sequential.storage.folder_places import RunFiles
 
 FORMAT = 1
 _MARK = b',"crc":"'
@@ -42,34 +42,6 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True):
 _decoder = msgspec.json.Decoder(Line)
 RUN_FIELDS = {field.name: field.type for field in msgspec.structs.fields(TaskRun)}
 CALL_FIELDS = {field.name: field.type for field in msgspec.structs.fields(StackRun)}
-
-
-class RunFiles(NamedTuple):
-    """Where one run lives: `runs/run-<id>.*` in the folder of its task."""
-
-    folder: Folder
-    task: str
-    run_id: str
-
-    @property
-    def runs(self) -> str:
-        return f"{self.folder.path}/{self.task}/runs"
-
-    @property
-    def journal(self) -> str:
-        return f"{self.runs}/run-{self.run_id}.journal"
-
-    @property
-    def view(self) -> str:
-        return f"{self.runs}/run-{self.run_id}.json"
-
-    @property
-    def snapshot(self) -> str:
-        return f"{self.runs}/run-{self.run_id}.snapshot"
-
-    @property
-    def data(self) -> str:
-        return f"{self.runs}/run-{self.run_id}.data"
 
 
 class State:

@@ -24,11 +24,11 @@ from sequential.storage.folder_journal import (
     CALL_FIELDS,
     RUN_FIELDS,
     Line,
-    RunFiles,
     encode,
     encode_line,
 )
 from sequential.storage.folder_payloads import TREES, pack, resolve_run
+from sequential.storage.folder_places import RunFiles
 
 PATIENCE = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016)  # seconds: others lock for a moment only
 _WRITE = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -16,7 +16,8 @@ import msgspec
 from sequential.core.model import StackRun, TaskRun, evolve
 from sequential.errors import DamagedRunError
 from sequential.storage import files
-from sequential.storage.folder_journal import RunFiles, encode
+from sequential.storage.folder_journal import encode
+from sequential.storage.folder_places import RunFiles
 
 INLINE = 64 << 10  # bytes of JSON that stay in the record
 TREES = ("input", "result")  # the fields of runs and calls that hold values of any size

@@ -6,7 +6,7 @@ A folder with nothing but a `code.py` written by hand is a task, too.
 import os
 import re
 import secrets
-from collections.abc import Iterator
+import shutil
 from datetime import UTC, datetime
 
 import msgspec
@@ -14,9 +14,17 @@ import msgspec
 from sequential.core import times
 from sequential.core.model import TaskConfig, TaskFunction, evolve
 from sequential.core.names import check_task_name
-from sequential.errors import ConfigError, InvalidNameError, InvalidTaskError
+from sequential.errors import (
+    ConfigError,
+    InvalidNameError,
+    InvalidTaskError,
+    RunBusyError,
+    TaskNotFoundError,
+)
 from sequential.storage import files
 from sequential.storage.files import Folder
+from sequential.storage.folder_lease import is_locked
+from sequential.storage.folder_places import Places, RunFiles
 
 _PROGRAMS = ("code.py", "code.js")
 _PROGRAM = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,60}\.(py|js)\Z")
@@ -33,25 +41,6 @@ class Meta(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 _meta = msgspec.json.Decoder(Meta)
-
-
-def names(folder: Folder) -> list[str]:
-    """Names of the subfolders that can be tasks, sorted; links out of the folder are left out."""
-    return sorted(_names(folder))
-
-
-def _names(folder: Folder) -> Iterator[str]:
-    try:
-        entries = list(os.scandir(folder.path))
-    except FileNotFoundError:
-        return
-    for entry in entries:
-        try:
-            check_task_name(entry.name)
-        except InvalidNameError:
-            continue
-        if entry.is_dir() and (not entry.is_symlink() or folder.holds(entry.path)):
-            yield entry.name
 
 
 def read(folder: Folder, name: str) -> TaskFunction | None:
@@ -107,6 +96,31 @@ def store(folder: Folder, function: TaskFunction) -> TaskFunction:
     _write(f"{path}/config.json", _pretty(function.config))
     _write(f"{path}/meta.json", _pretty(meta))
     return function
+
+
+def delete(places: Places, name: str) -> int:
+    """Remove a task and its runs unless one of them is driven; returns how many there were."""
+    folder = places.folder
+    if read(folder, name) is None:
+        raise TaskNotFoundError(f"there is no task {name}")
+    path = os.path.join(folder.path, name)
+    trash = os.path.join(folder.path, f".deleted-{name}-{secrets.token_hex(4)}")
+    runs = list(places.runs(name))
+    _refuse_busy(name, runs)
+    os.rename(path, trash)
+    try:
+        # Whoever locked a run before the rename is seen now; whoever comes later finds no run.
+        _refuse_busy(name, [run._replace(folder=Folder(trash), task=".") for run in runs])
+    except RunBusyError:
+        os.rename(trash, path)
+        raise
+    shutil.rmtree(trash)
+    return len(runs)
+
+
+def _refuse_busy(task: str, runs: list[RunFiles]) -> None:
+    if any(is_locked(run) for run in runs):
+        raise RunBusyError(f"a run of {task} is being driven: wait until it is done, or stop it")
 
 
 def _read_meta(folder: Folder, path: str) -> Meta:

@@ -13,7 +13,8 @@ import msgspec
 from sequential.core.model import StackRun, TaskRun
 from sequential.errors import DamagedRunError
 from sequential.storage import files
-from sequential.storage.folder_journal import RUN_FIELDS, RunFiles, State, encode, read_lines, scan
+from sequential.storage.folder_journal import RUN_FIELDS, State, encode, read_lines, scan
+from sequential.storage.folder_places import RunFiles
 
 _MARK = b',\n  "crc": "'
 

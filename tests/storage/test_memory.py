@@ -1,0 +1,15 @@
+import pytest
+
+from sequential.storage.memory import MemoryAdapter
+from sequential.testing.storage_contract import StorageContract
+
+
+class TestMemoryAdapter(StorageContract):
+    @pytest.fixture
+    def open_adapter(self):
+        store = MemoryAdapter()
+
+        async def open_adapter():
+            return store
+
+        return open_adapter
