@@ -68,9 +68,38 @@ _HOMES = {
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = [  # noqa: PLE0604 - the names are those of the table
+__all__ = [
+    "Allow",
+    "CallContext",
+    "CallError",
+    "CallStatus",
+    "Engine",
+    "Failure",
+    "HttpSettings",
+    "InputField",
+    "Limits",
+    "LocalService",
+    "Progress",
+    "RetryPolicy",
+    "RunnerSettings",
+    "SequentialError",
+    "Service",
+    "Settings",
+    "StackProcessor",
+    "StackRun",
+    "Status",
+    "Step",
+    "StorageAdapter",
+    "TaskConfig",
+    "TaskExecutor",
+    "TaskFunction",
+    "TaskRun",
+    "TryAgain",
     "__version__",
-    *_HOME_OF,
+    "create_adapter",
+    "load_settings",
+    "register_adapter",
+    "registered_adapters",
 ]
 
 
