@@ -1,0 +1,200 @@
+"""Rules for names: imports, members of modules, builtins, services, and names nobody defines."""
+
+import ast
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
+
+from sequential.runtimes.sandbox.lint_source import Problem, Source
+from sequential.runtimes.sandbox.lint_words import BUILTINS, FOREIGN, MEMBERS, MODULES
+from sequential.runtimes.sandbox.stubs import TASK_MODULE, TASK_NAMES
+from sequential.runtimes.sandbox.vm_names import vm_names
+
+MODULE_GLOBALS = frozenset({"__name__", "__file__", "__doc__"})
+FUTURE = frozenset({"annotations"})
+_IMPORT_ERRORS = {"ImportError", "ModuleNotFoundError", "Exception", "BaseException"}
+_NAME_ERRORS = {"NameError", "Exception", "BaseException"}
+
+
+def closest(name: str, known: Iterable[str], instead: str = "") -> str:
+    """What was probably meant; else `instead`."""
+    found = get_close_matches(name, list(known), n=1, cutoff=0.7)
+    return f"did you mean `{found[0]}`?" if found else instead
+
+
+def imports(source: Source) -> Iterator[Problem]:
+    for node in source.nodes(ast.Import):
+        for alias in node.names:
+            if not _is_caught(source, node, _IMPORT_ERRORS):
+                yield from _module(source, node, alias.name)
+    for statement in source.nodes(ast.ImportFrom):
+        if not _is_caught(source, statement, _IMPORT_ERRORS):
+            yield from _from(source, statement)
+
+
+def _module(source: Source, node: ast.AST, name: str) -> Iterator[Problem]:
+    root, _, rest = name.partition(".")
+    if root == "services":
+        yield from _service(source, node, name)
+    elif name == TASK_MODULE:
+        yield source.problem(
+            node,
+            f"`{name}` is no module of the sandbox",
+            f"`from {TASK_MODULE} import fetch`, or no import at all: its names are there",
+        )
+    elif name not in vm_names().modules:
+        instead = MODULES.get(name) or MODULES.get(root, "")
+        if not rest:
+            instead = instead or closest(name, vm_names().modules)
+        yield source.problem(node, f"the sandbox has no module `{name}`", instead)
+
+
+def _from(source: Source, node: ast.ImportFrom) -> Iterator[Problem]:
+    names = [alias.name for alias in node.names if alias.name != "*"]
+    module = node.module or ""
+    if node.level:
+        yield source.problem(
+            node, "a task is one file, it cannot import its neighbours", "put the code in this file"
+        )
+    elif module == "__future__":
+        yield from _unknown(source, node, module, names, FUTURE)
+    elif module == TASK_MODULE:
+        yield from _unknown(source, node, module, names, TASK_NAMES)
+    elif module.partition(".")[0] == "services":
+        for name in names:
+            yield from _service(source, node, f"{module}.{name}")
+    elif module in vm_names().modules:
+        submodules = {name for name in names if f"{module}.{name}" in vm_names().modules}
+        known = vm_names().modules[module] | submodules
+        yield from _unknown(source, node, module, names, known)
+    else:
+        yield from _module(source, node, module)
+
+
+def _unknown(
+    source: Source, node: ast.AST, module: str, names: Iterable[str], known: Iterable[str]
+) -> Iterator[Problem]:
+    known = frozenset(known)
+    for name in names:
+        if name not in known:
+            instead = MEMBERS.get(f"{module}.{name}") or closest(name, known)
+            yield source.problem(
+                node,
+                f"the sandbox's `{module}` has no `{name}`",
+                instead or MODULES.get(module, ""),
+            )
+
+
+def members(source: Source) -> Iterator[Problem]:
+    """`module.name` where the module has no such name in the sandbox."""
+    for node in source.nodes(ast.Attribute):
+        owner = source.origin(node.value)
+        if node in source.annotations or owner not in vm_names().modules:
+            continue
+        known = vm_names().modules[owner]
+        if node.attr not in known and f"{owner}.{node.attr}" not in vm_names().modules:
+            instead = MEMBERS.get(f"{owner}.{node.attr}") or closest(node.attr, known)
+            yield source.problem(node, f"the sandbox's `{owner}` has no `{node.attr}`", instead)
+
+
+def services(source: Source) -> Iterator[Problem]:
+    """`services.<service>.<method>` where there is no such service or method."""
+    for node in source.nodes(ast.Attribute):
+        if isinstance(source.parents[node], ast.Attribute):
+            continue  # only the whole path
+        origin = source.origin(node)
+        if origin.startswith("services."):
+            yield from _service(source, node, origin)
+
+
+def host_tools(source: Source) -> Iterator[Problem]:
+    """`call_host_tool("service", "method")` with names that nobody serves."""
+    for node in source.nodes(ast.Call):
+        if source.origin(node.func) in ("call_host_tool", "__callHostTool__"):
+            match node.args:
+                case [ast.Constant(value=str(service)), ast.Constant(value=str(method)), *_]:
+                    yield from _service(source, node, f"services.{service}.{method}")
+
+
+def _service(source: Source, node: ast.AST, path: str) -> Iterator[Problem]:
+    if not source.services:
+        return
+    _, name, method = [*path.split(".", 2), "", ""][:3]
+    if not name:
+        return
+    if name not in source.services:
+        known = ", ".join(sorted(source.services))
+        yield source.problem(
+            node,
+            f"there is no service `{name}`",
+            closest(name, source.services, f"one of: {known}"),
+        )
+        return
+    methods = source.services[name]
+    is_part = any(one == method or one.startswith(f"{method}.") for one in methods)
+    if method and methods and not is_part:
+        yield source.problem(
+            node,
+            f"the service `{name}` has no method `{method}`",
+            closest(method, methods, f"one of: {', '.join(sorted(methods)[:12])}"),
+        )
+
+
+def undefined_names(source: Source) -> Iterator[Problem]:
+    names = vm_names()
+    known = names.builtins | MODULE_GLOBALS | TASK_NAMES
+    for node in source.undefined():
+        name = node.id
+        if name in known or _is_caught(source, node, _NAME_ERRORS):
+            continue
+        if name in names.absent_builtins or name in FOREIGN:
+            if node not in source.annotations:
+                message, instead = BUILTINS.get(name) or FOREIGN.get(name) or ("", "")
+                message = message or f"the sandbox has no `{name}`"
+                yield source.problem(node, message, instead)
+        elif node in source.annotations:
+            instead = closest(name, _visible(source, node) | known, "leave the annotation out")
+            yield source.problem(node, f"`{name}` is not defined", instead, "warning")
+        else:
+            yield source.problem(node, f"`{name}` is not defined", _meant(source, node, known))
+
+
+def _meant(source: Source, node: ast.Name, known: Iterable[str]) -> str:
+    if node.id in vm_names().modules:
+        return f"`import {node.id}` at the top of the file"
+    if node.id in MODULES:
+        return MODULES[node.id]
+    if found := closest(node.id, {*known, *_visible(source, node)}):
+        return found
+    homes = [module for module, names in vm_names().modules.items() if node.id in names]
+    if homes and len(node.id) > 2:
+        return f"`from {homes[0]} import {node.id}` at the top of the file"
+    return "define it, import it, or take it as a parameter of the function"
+
+
+def _visible(source: Source, node: ast.AST) -> set[str]:
+    scope = source.scopes[node]
+    found = {*scope.bindings}
+    while scope.parent is not None:
+        scope = scope.parent
+        found.update(scope.bindings)
+    return found
+
+
+def _is_caught(source: Source, node: ast.AST, errors: set[str]) -> bool:
+    """Whether the author expects that this may fail: it stands in a `try` that says so."""
+    below: ast.AST = node
+    for above in source.above(node):
+        if isinstance(above, ast.Try) and below in above.body:
+            for handler in above.handlers:
+                if handler.type is None or errors & _caught(source, handler.type):
+                    return True
+        below = above
+    return False
+
+
+def _caught(source: Source, node: ast.expr) -> set[str]:
+    nodes = node.elts if isinstance(node, ast.Tuple) else [node]
+    return {source.origin(one) for one in nodes}
+
+
+RULES = (imports, members, services, host_tools, undefined_names)
