@@ -77,7 +77,7 @@ async def test_this_machine_is_not_reached(make: Make, http_api: HttpApi, host: 
             "[::ffff:127.0.0.1]", "[::ffff:7f00:1]"
         )
     )
-    assert not http_api.requests
+    assert not http_api.connections
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ async def test_odd_spellings_of_it_are_not_reached(
     with pytest.raises(CallError, match=r"write 127\.0\.0\.1") as error:
         await fetch(http, f"http://{host}:{http_api.port}/json/1")
     assert error.value.failure.type == "ValueError"
-    assert not http_api.requests
+    assert not http_api.connections
 
 
 async def test_unicode_digits_are_the_address_they_look_like(make: Make, http_api: HttpApi) -> None:
@@ -105,7 +105,7 @@ async def test_what_a_name_resolves_to_counts(make: Make, http_api: HttpApi) -> 
         said = await refusal(make(names), f"http://{host}:{http_api.port}/json/1")
         assert "10.0.0.1" not in said
     assert "a private address" in said
-    assert not http_api.requests
+    assert not http_api.connections
 
 
 async def test_only_the_permitted_addresses_of_a_name_are_tried(
@@ -188,7 +188,7 @@ async def test_rebinding_in_the_other_direction(make: Make, http_api: HttpApi) -
     names = Names(rebind_example=[["10.0.0.1"], HOME])
     http = make(names, allow_loopback=True)
     await refusal(http, f"http://rebind.example:{http_api.port}/json/1")
-    assert not http_api.requests
+    assert not http_api.connections
 
 
 async def test_rebinding_between_redirects_to_the_same_name(make: Make, http_api: HttpApi) -> None:
@@ -265,6 +265,8 @@ async def test_without_a_clearance_nothing_is_connected_to(http_api: HttpApi) ->
     with pytest.raises(RefusedError):
         await pool.send(request, Clearance("other.example", None))
     with pytest.raises(RefusedError):
+        await pool.send(request, Clearance("127.0.0.1", frozenset(("public",))))
+    with pytest.raises(RefusedError):
         await pool._session.get(f"{http_api.url}/json/1")
     await pool.close()
-    assert not http_api.requests
+    assert not http_api.connections

@@ -4,6 +4,9 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from yarl import URL
 
 from sequential.services.address_guard import RefusedError
 from sequential.services.http_request import Request, parse_url, redirected, request_from
@@ -272,3 +275,22 @@ def test_json_keeps_large_numbers() -> None:
     body = request("https://a.com", json=10**30).body
     assert body is not None
     assert json.loads(body) == 10**30
+
+
+NASTY = [*"abz019.-_:/@?#[]%\\&=;!~ü。① ", "http", "https", "://", "//", "127.0.0.1", "0x7f", "::1"]
+NASTY += ["[::1]", "localhost", "evil.com", "%00", "%2f", "%40", "\t", "\n", "xn--", "\u202e"]
+
+
+@given(st.lists(st.sampled_from(NASTY), max_size=12).map("".join))
+def test_the_host_that_is_checked_is_the_host_that_is_called(rest: str) -> None:
+    """Whatever is written: the client reads the URL as the guard did, or never gets it."""
+    try:
+        target, _ = parse_url("http://" + rest)
+    except ValueError:
+        return
+    sent = URL(target.url, encoded=True)
+    assert (sent.scheme, sent.raw_host, sent.port) == (target.scheme, target.host, target.port)
+    assert (sent.raw_path, sent.raw_query_string) == (target.path, target.query)
+    assert sent.user is None
+    assert target.url.isascii()
+    assert parse_url(target.url)[0] == target

@@ -53,6 +53,7 @@ class HttpApi:
 
     port: int
     host: str = "127.0.0.1"
+    connections: int = 0  # accepted so far
     requests: list[Recorded] = field(default_factory=list)
     paths: Counter[str] = field(default_factory=Counter)
     keys: Counter[str] = field(default_factory=Counter)  # per Idempotency-Key
@@ -98,6 +99,7 @@ class _Server(ThreadingHTTPServer):
     def process_request(self, request: Any, client_address: Any) -> None:
         with self.lock:
             self._connections.add(request)
+            self.api.connections += 1
         super().process_request(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:

@@ -130,7 +130,7 @@ class Policy(msgspec.Struct, frozen=True):
         if self.rules is not None and not fitting:
             listed = ", ".join(_written(rule) for rule in self.rules) or "no host"
             raise RefusedError(f"{host}:{port} is not in the task's allow.hosts ({listed})")
-        named = any(rule.host == host and not rule.subdomains for rule in fitting)
+        named = any(rule.host == host for rule in fitting)
         clearance = Clearance(host, None if named else self._kinds())
         if is_address(host) and not clearance.permits(host):
             raise RefusedError(f"{host} is {_WHY[classify(host)]}; {_CURE}")

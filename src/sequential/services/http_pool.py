@@ -21,6 +21,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from sequential.services.address_guard import Clearance, RefusedError, is_address
+from sequential.services.http_body import ACCEPTED, Body, BodyTooLargeError
 from sequential.services.http_request import REDIRECTS, Request
 from sequential.services.http_response import Answer
 from sequential.services.http_settings import HttpSettings, Resolve
@@ -59,6 +60,7 @@ class Pool:
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=settings.connect_timeout),
             max_line_size=65536,
             max_field_size=65536,
+            auto_decompress=False,  # see http_body
             trust_env=False,  # neither proxies nor .netrc of the machine
         )
 
@@ -87,9 +89,8 @@ class Pool:
         await self._session.close()
 
     def _headers(self, request: Request) -> tuple[tuple[str, str], ...]:
-        if request.mentions("user-agent"):
-            return request.headers
-        return (("User-Agent", self._settings.user_agent), *request.headers)
+        ours = (("User-Agent", self._settings.user_agent), ("Accept-Encoding", ACCEPTED))
+        return (*(pair for pair in ours if not request.mentions(pair[0].lower())), *request.headers)
 
     async def _answer(self, request: Request, response: aiohttp.ClientResponse) -> Answer:
         follow = request.follow_redirects and response.status in REDIRECTS
@@ -103,21 +104,19 @@ class Pool:
         )
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
-        chunks: list[bytes] = []
-        left = self._settings.body_limit
-        # aiohttp inflates piece by piece as the pieces are asked for, so a small answer that
-        # unpacks to a huge one is noticed after the first piece too many.
-        async for chunk in response.content.iter_any():
-            left -= len(chunk)
-            if left < 0:
-                response.close()
-                raise NetworkError(
-                    f"the answer is larger than the limit of {self._settings.body_limit} bytes: "
-                    "ask for less, or raise the setting http.body_limit",
-                    lasting=True,
-                )
-            chunks.append(chunk)
-        return b"".join(chunks)
+        body = Body(response.headers.get("Content-Encoding", ""), self._settings.body_limit)
+        try:
+            async for piece in response.content.iter_any():
+                body.feed(piece)
+            return body.end()
+        except ValueError as error:
+            raise NetworkError(f"the answer cannot be read: {error}") from None
+        except BodyTooLargeError:
+            raise NetworkError(
+                f"the answer is larger than the limit of {self._settings.body_limit} bytes: "
+                "ask for less, or raise the setting http.body_limit",
+                lasting=True,
+            ) from None
 
 
 async def system_resolve(host: str, port: int) -> list[str]:
@@ -193,7 +192,7 @@ def _network_error(error: Exception, request: Request, settings: HttpSettings) -
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return NetworkError("the server closed the connection without an answer")
     if isinstance(error, aiohttp.ClientPayloadError):
-        return NetworkError("the answer broke off, or its body could not be unpacked")
+        return NetworkError("the answer broke off")
     if isinstance(error, aiohttp.ClientResponseError):
         return NetworkError("the answer is not valid HTTP")
     return NetworkError(f"the connection failed: {_reason(error)}")

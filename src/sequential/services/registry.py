@@ -72,7 +72,7 @@ class Services:
 
 
 def standard_services(
-    settings: HttpSettings | None = None,
+    http_settings: HttpSettings | None = None,
     project_folder: Path | None = None,
     given: Iterable[Service] = (),
 ) -> Services:
@@ -89,7 +89,7 @@ def standard_services(
         for service in load_services(project_folder / "services", BUILT_IN):
             chosen.setdefault(service.name, service)
     installed = installed_services(without={*BUILT_IN, *chosen})
-    return Services([ClockService(), HttpService(settings), *chosen.values(), *installed])
+    return Services([ClockService(), HttpService(http_settings), *chosen.values(), *installed])
 
 
 def _allows(allow: Allow, name: str) -> bool:
