@@ -4,6 +4,8 @@ import errno
 import os
 from pathlib import Path
 
+import msgspec
+
 from sequential.errors import StorageError, StorageFullError, StorageReadOnlyError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -28,6 +30,15 @@ class Folder:
         """Whether `path` still lies in this folder when every link in it is followed."""
         return os.path.realpath(path).startswith(os.path.realpath(self.path) + os.sep)
 
+    def make(self, path: str) -> None:
+        """Create a folder in this one; raises `StorageError` if a link leads out of it."""
+        if not self.holds(path):
+            raise StorageError(
+                f"{self.shown(path)} leads out of {self.given}, which is not followed: "
+                "replace the symbolic link by a folder"
+            )
+        make_folder(path)
+
 
 def explain(error: OSError, path: str) -> StorageError:
     """The error to show for a failed system call on the file shown as `path`."""
@@ -46,6 +57,20 @@ def explain(error: OSError, path: str) -> StorageError:
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return StorageError(f"{path}: {reason}: raise the limit (`ulimit -n`) or drive fewer runs")
     return StorageError(f"{path}: {reason}")
+
+
+BAD_JSON = (msgspec.DecodeError, UnicodeDecodeError)
+
+
+def explain_json(error: Exception, text: bytes) -> str:
+    """What is wrong with the JSON of a file, and where: the byte, or the path of the value."""
+    try:
+        text.decode()
+    except UnicodeDecodeError as wrong:
+        return f"this is not UTF-8 text (byte {wrong.start})"
+    if isinstance(error, msgspec.ValidationError):
+        return str(error) if " - at `" in str(error) else f"{error} - at `$`"
+    return str(error) if "(byte " in str(error) else f"{error} (byte {len(text)})"
 
 
 def open_to_read(path: str, flags: int = 0) -> int:

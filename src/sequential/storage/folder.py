@@ -11,6 +11,7 @@ change nothing. All work on files happens in threads, so the event loop never wa
 """
 
 import asyncio
+import errno
 import os
 import re
 import secrets
@@ -93,9 +94,7 @@ class FolderAdapter(StorageAdapter):
         place = RunFiles(self.folder, check_task_name(run.task_identifier), check_run_id(run.id))
         if self.places.find(run.id):
             raise RunExistsError(f"run {run.id} exists already")
-        files.make_folder(place.runs)
-        if not self.folder.holds(place.runs):
-            raise StorageError(f"{self.folder.shown(place.runs)} is a link out of the folder")
+        self.folder.make(place.runs)
         stored = evolve(
             run,
             input=pack(place, "run-input", run.input),
@@ -139,10 +138,7 @@ class FolderAdapter(StorageAdapter):
         if limit is not None and limit <= 0:
             return found
         for place in sorted(self.places.runs(filters.get("task_identifier")), key=_newest_first):
-            try:
-                state = self._load(place)
-            except DamagedRunError:
-                continue  # `damaged` tells
+            state, _ = self._try_to_load(place)
             if state and matches(state.run, filters):
                 found.append(state.run)
                 if len(found) == limit:
@@ -159,10 +155,8 @@ class FolderAdapter(StorageAdapter):
     def _damaged(self) -> list[str]:
         reports: list[str] = []
         for place in self.places.runs():
-            try:
-                self._load(place)
-            except DamagedRunError as error:
-                reports.append(str(error))
+            _, trouble = self._try_to_load(place)
+            reports += [trouble] if trouble else []
         for name in self.places.tasks():
             try:
                 folder_tasks.read(self.folder, name)
@@ -213,7 +207,7 @@ class FolderAdapter(StorageAdapter):
             except DamagedRunError:
                 if "task_run_id" in filters:
                     raise
-                continue
+                continue  # `damaged` tells
             found += [call for call in calls if matches(call, filters)]
         return sorted(found, key=lambda call: (call.task_run_id, call.sequence))
 
@@ -427,6 +421,18 @@ class FolderAdapter(StorageAdapter):
             return list(self.places.runs())
         wanted = [run_ids] if isinstance(run_ids, str) else run_ids
         return [place for run_id in wanted if (place := self.places.find(run_id))]
+
+    def _try_to_load(self, place: RunFiles) -> tuple[State | None, str]:
+        """A run for a list: one that cannot be read must not hide the others."""
+        try:
+            return self._load(place), ""
+        except StorageError as error:
+            return None, str(error)
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+                raise
+            path = error.filename if isinstance(error.filename, str) else place.journal
+            return None, str(files.explain(error, self.folder.shown(path)))
 
     def _load(self, place: RunFiles, after: int | None = None) -> State | None:
         try:

@@ -135,8 +135,8 @@ def _decode(run: RunFiles, text: bytes, start: int) -> Line:
         raise _damage(run, start, "the checksum does not fit the line")
     try:
         line = _decoder.decode(body + b"}")
-    except msgspec.DecodeError as error:
-        raise _damage(run, start, str(error)) from error
+    except files.BAD_JSON as error:
+        raise _damage(run, start, files.explain_json(error, body)) from error
     if line.format > FORMAT:
         raise StorageError(
             f"{run.folder.shown(run.journal)} was written by a newer version of "

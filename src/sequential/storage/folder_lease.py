@@ -30,7 +30,7 @@ from sequential.storage.folder_journal import (
 from sequential.storage.folder_payloads import TREES, pack, resolve_run
 from sequential.storage.folder_places import RunFiles
 
-PATIENCE = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016)  # seconds: others lock for a moment only
+PATIENCE = (0.0005, 0.001, 0.002, 0.004, 0.008)  # seconds: others lock for a moment only
 _WRITE = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 Record = TypeVar("Record", TaskRun, StackRun)
 

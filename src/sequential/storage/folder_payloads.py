@@ -35,7 +35,7 @@ def pack(run: RunFiles, name: str, value: Any) -> Any:
         return msgspec.Raw(text)
     digest = hashlib.sha256(text).hexdigest()
     file = f"{name}-{digest[:16]}.json"
-    files.make_folder(run.data)
+    run.folder.make(run.data)
     files.replace(f"{run.data}/{file}", text, durable=True)
     return {_KEY: {"file": file, "size": len(text), "sha256": digest}}
 

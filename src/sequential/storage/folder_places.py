@@ -102,8 +102,10 @@ class Places:
 
     def _run(self, task: str, run_id: str) -> RunFiles | None:
         run = RunFiles(self.folder, task, run_id)
-        there = os.path.lexists(run.journal)
-        return run if there and self.folder.holds(run.runs) else None
+        if not os.path.lexists(run.journal):
+            return None
+        linked = os.path.islink(os.path.dirname(run.runs)) or os.path.islink(run.runs)
+        return None if linked and not self.folder.holds(run.runs) else run
 
     def existing(self, run_id: str) -> RunFiles:
         if run := self.find(run_id):

@@ -76,9 +76,7 @@ def store(folder: Folder, function: TaskFunction) -> TaskFunction:
     if not _PROGRAM.match(function.filename):
         raise InvalidNameError(f"not the name of a program: {function.filename!r}; use code.py")
     path = os.path.join(folder.path, name)
-    files.make_folder(path)
-    if not folder.holds(path):
-        raise InvalidNameError(f"{folder.shown(path)} is a link out of the folder")
+    folder.make(path)
     if old := read(folder, name):
         same = (old.code, old.config, old.filename)
         if same == (function.code, function.config, function.filename):
@@ -125,11 +123,15 @@ def _refuse_busy(task: str, runs: list[RunFiles]) -> None:
 
 def _read_meta(folder: Folder, path: str) -> Meta:
     try:
-        meta = _meta.decode(files.read(f"{path}/meta.json"))
+        text = files.read(f"{path}/meta.json")
+        meta = _meta.decode(text)
     except (FileNotFoundError, NotADirectoryError):
         return Meta()
-    except msgspec.DecodeError as error:
-        raise _wrong(folder, f"{path}/meta.json", error, "correct it, or delete it") from error
+    except files.BAD_JSON as error:
+        raise ConfigError(
+            f"{folder.shown(path)}/meta.json: {files.explain_json(error, text)}: correct it, or "
+            "delete the file to begin with version 1 again"
+        ) from error
     if meta.program and not _PROGRAM.match(meta.program):
         raise ConfigError(
             f"{folder.shown(path)}/meta.json: not the name of a program - at `$.program`: "
@@ -140,17 +142,15 @@ def _read_meta(folder: Folder, path: str) -> Meta:
 
 def _read_config(folder: Folder, path: str, name: str) -> TaskConfig:
     try:
-        return _config.decode(files.read(f"{path}/config.json"))
+        text = files.read(f"{path}/config.json")
+        return _config.decode(text)
     except FileNotFoundError:
         return TaskConfig(name=name)
-    except msgspec.DecodeError as error:
-        fix = "correct it, or delete the file to run the task with the defaults"
-        raise _wrong(folder, f"{path}/config.json", error, fix) from error
-
-
-def _wrong(folder: Folder, path: str, error: Exception, fix: str) -> ConfigError:
-    place = "" if " - at `" in str(error) or "byte" in str(error) else " - at `$`"
-    return ConfigError(f"{folder.shown(path)}: {error}{place}: {fix}")
+    except files.BAD_JSON as error:
+        raise ConfigError(
+            f"{folder.shown(path)}/config.json: {files.explain_json(error, text)}: correct it, or "
+            "delete the file to run the task with the defaults"
+        ) from error
 
 
 def _read_code(folder: Folder, path: str) -> str:

@@ -70,9 +70,8 @@ def read(run: RunFiles) -> State | None:
     body, _, check = text.rpartition(_MARK)
     try:
         view = _decoder.decode(text)
-    except msgspec.DecodeError as error:
-        place = "" if "byte" in str(error) or " at `" in str(error) else f" (byte {len(text)})"
-        raise _damage(run, f"{error}{place}") from error
+    except files.BAD_JSON as error:
+        raise _damage(run, files.explain_json(error, text)) from error
     if check != b'%08x"\n}\n' % zlib.crc32(body):
         raise _damage(run, f"its checksum (byte {len(body)}) does not fit: it was changed")
     if view.id != run.run_id:
