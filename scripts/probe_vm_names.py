@@ -1,4 +1,3 @@
-# ruff: noqa: INP001 - a script, not a package
 """Ask the sandbox's VM which names of Python it knows, and write them down for the linter.
 
 Run it after every change of the pinned `pydantic-monty`:

@@ -20,12 +20,11 @@ from pydantic_monty import (
     NameLookupSnapshot,
 )
 
-from sequential.core.names import snake_case
-from sequential.errors import InvalidTaskError
 from sequential.runtimes.sandbox.lint import Problem, lint, parse
+from sequential.runtimes.sandbox.lint_entry import entry_problems
 from sequential.runtimes.sandbox.lint_syntax import REFUSED
 from sequential.runtimes.sandbox.modules import never
-from sequential.runtimes.sandbox.program import FunctionNode, blank_for_sandbox, entry_function
+from sequential.runtimes.sandbox.program import blank_for_sandbox
 from sequential.runtimes.sandbox.stubs import ServiceStub, service_stub, stubs
 from sequential.runtimes.sandbox.type_findings import Finding, TypeFindings
 
@@ -52,7 +51,7 @@ def dry_run(
     found = lint(source, services=services)
     text = source
     if isinstance(tree, ast.Module):
-        found += _entry_problems(tree, task, input_names)
+        found += entry_problems(tree, task, input_names)
         text = blank_for_sandbox(source)
     with (
         Monty(max_processes=1, request_timeout=_WAIT) as pool,
@@ -71,42 +70,6 @@ def dry_run(
         if not (refused and refused.message.startswith("syntax error")):
             found += TypeFindings(source, tree, found).problems(_types(session, text))
     return sorted(set(found))
-
-
-def _entry_problems(tree: ast.Module, task: str, input_names: Sequence[str]) -> Iterator[Problem]:
-    name = snake_case(task)
-    try:
-        entry = entry_function(tree, task)
-    except InvalidTaskError:
-        functions = [node.name for node in tree.body if isinstance(node, FunctionNode)]
-        public = [one for one in functions if not one.startswith("_")]
-        why = "there is no function to start"
-        if public:
-            why = f"it is not clear which function to start: {', '.join(public)}"
-        yield Problem(
-            1, 1, why, f"name the one to start with `{name}` or `main`: `async def main():`"
-        )
-    else:
-        yield from _input_problems(entry, input_names)
-
-
-def _input_problems(entry: FunctionNode, input_names: Sequence[str]) -> Iterator[Problem]:
-    """Parameters that no declared input fills. A single one of another name takes them all."""
-    given = entry.args
-    positional = [*given.posonlyargs, *given.args]
-    required = positional[: len(positional) - len(given.defaults)]
-    keywords = zip(given.kwonlyargs, given.kw_defaults, strict=True)
-    required += [one for one, default in keywords if default is None]
-    if not input_names or (len(positional) == 1 and not given.kwonlyargs):
-        return
-    for one in required:
-        if one.arg not in input_names:
-            yield Problem(
-                one.lineno,
-                one.col_offset + 1,
-                f"{entry.name}() needs `{one.arg}`, which is no input of the task",
-                f"one of its inputs ({', '.join(input_names)}), or a default value",
-            )
 
 
 def _modules(stub: ServiceStub) -> dict[str, ExternalModule]:

@@ -4,47 +4,45 @@ import ast
 import re
 from collections.abc import Callable, Iterator
 
-import msgspec
-
-from sequential.runtimes.sandbox.lint_source import FunctionNode, Problem, Source
+from sequential.runtimes.sandbox.lint_source import Problem, Source
 from sequential.runtimes.sandbox.vm_names import vm_names
 
 _CONVERT = 'convert first: `json.dumps({**d, "at": at.isoformat()})`'
-_AFTER_LOADS = "change the value after `json.loads(text)`"
+_OMIT = "leave it out"
+_AFTER = "change the value after `json.loads(text)`"
 _SORT = "`key=` where the objects are sorted, or a method of your own"
 _SETTLE = "`await settle(...)`: a dict per call, with `ok`, `value`, `error` and `message`"
 
 
-class Keywords(msgspec.Struct, frozen=True):
-    """Which keywords a function takes in the sandbox, of those that Python's takes."""
-
-    refused: dict[str, str]  # keyword -> what to write instead
-
-
+# Keywords that a function of Python takes and that of the sandbox does not: what to write instead.
 KEYWORDS = {
-    "gather": Keywords({"return_exceptions": _SETTLE}),
-    "asyncio.gather": Keywords({"return_exceptions": _SETTLE}),
-    "json.dumps": Keywords(
-        {"default": _CONVERT, "cls": _CONVERT, "check_circular": "leave it out"}
-    ),
-    "json.dump": Keywords({"default": _CONVERT, "cls": _CONVERT, "check_circular": "leave it out"}),
-    "json.loads": Keywords(
-        {"object_hook": _AFTER_LOADS, "object_pairs_hook": _AFTER_LOADS, "cls": _AFTER_LOADS,
-         "strict": "leave it out"}
-    ),
-    "json.load": Keywords(
-        {"object_hook": _AFTER_LOADS, "object_pairs_hook": _AFTER_LOADS, "cls": _AFTER_LOADS}
-    ),
-    "dataclasses.dataclass": Keywords(
-        {"order": _SORT, "init": "a plain class", "repr": "a method `__repr__`",
-         "unsafe_hash": "`frozen=True`", "match_args": "leave it out",
-         "kw_only": "leave it out", "slots": "leave it out", "weakref_slot": "leave it out"}
-    ),
-    "dataclasses.field": Keywords(
-        {"init": "set it in `__post_init__`", "repr": "leave it out", "hash": "leave it out",
-         "compare": "leave it out", "metadata": "leave it out", "kw_only": "leave it out",
-         "doc": "leave it out"}
-    ),
+    "gather": {"return_exceptions": _SETTLE},
+    "asyncio.gather": {"return_exceptions": _SETTLE},
+    "json.dump": {"default": _CONVERT, "cls": _CONVERT, "check_circular": _OMIT},
+    "json.dumps": {"default": _CONVERT, "cls": _CONVERT, "check_circular": _OMIT},
+    "json.load": {"object_hook": _AFTER, "object_pairs_hook": _AFTER, "cls": _AFTER},
+    "json.loads": {
+        "object_hook": _AFTER, "object_pairs_hook": _AFTER, "cls": _AFTER, "strict": _OMIT,
+    },
+    "dataclasses.dataclass": {
+        "order": _SORT, "init": "a plain class", "repr": "a method `__repr__`",
+        "unsafe_hash": "`frozen=True`", "match_args": _OMIT, "kw_only": _OMIT, "slots": _OMIT,
+        "weakref_slot": _OMIT,
+    },
+    "dataclasses.field": {
+        "init": "set it in `__post_init__`", "repr": _OMIT, "hash": _OMIT, "compare": _OMIT,
+        "metadata": _OMIT, "kw_only": _OMIT, "doc": _OMIT,
+    },
+}  # fmt: skip
+# Values of these keywords that change nothing, so that the sandbox takes them.
+USUAL: dict[str, dict[str, bool | None]] = {
+    "dataclasses.dataclass": {
+        "init": True, "repr": True, "match_args": True, "order": False, "unsafe_hash": False,
+        "kw_only": False, "slots": False, "weakref_slot": False,
+    },
+    "dataclasses.field": {
+        "init": True, "repr": True, "compare": True, "hash": None, "metadata": None, "doc": None,
+    },
 }  # fmt: skip
 _PARAMETER = "take it as a parameter of the function that the task starts with"
 _NO_FILES = "a service of the host, or keep the data in a variable"
@@ -98,13 +96,18 @@ TYPING_ALIASES = frozenset(
 def keywords(source: Source) -> Iterator[Problem]:
     for call in source.nodes(ast.Call):
         origin = source.origin(call.func)
-        if origin in KEYWORDS:
-            for keyword in call.keywords:
-                instead = KEYWORDS[origin].refused.get(keyword.arg or "")
-                if instead is not None:
-                    yield source.problem(
-                        keyword, f"{origin}() takes no `{keyword.arg}` in the sandbox", instead
-                    )
+        for keyword in call.keywords:
+            name = keyword.arg or ""
+            instead = KEYWORDS.get(origin, {}).get(name)
+            if instead and not _is_usual(origin, name, keyword.value):
+                yield source.problem(
+                    keyword, f"{origin}() takes no `{name}` in the sandbox", instead
+                )
+
+
+def _is_usual(origin: str, name: str, value: ast.expr) -> bool:
+    usual = USUAL.get(origin, {})
+    return name in usual and isinstance(value, ast.Constant) and value.value is usual[name]
 
 
 def unreachable(source: Source) -> Iterator[Problem]:
@@ -285,37 +288,6 @@ def typing_values(source: Source) -> Iterator[Problem]:
             )
 
 
-def double_start(source: Source) -> Iterator[Problem]:
-    """The entry function called by the module as well: it would run twice."""
-    names = [node.name for node in source.tree.body if isinstance(node, FunctionNode)]
-    for statement in source.tree.body:
-        call = _called(statement, source)
-        if call is None or not isinstance(call.func, ast.Name):
-            continue
-        if call.func.id == "main" or names == [call.func.id]:
-            yield source.problem(
-                statement,
-                f"{call.func.id}() is started by the run itself, so here it would run a second "
-                "time",
-                'leave the line out, or put it under `if __name__ == "__main__":`',
-            )
-
-
-def _called(statement: ast.stmt, source: Source) -> ast.Call | None:
-    """The call of a statement such as `asyncio.run(main())` or `x = await main()`."""
-    value: ast.expr | None = None
-    if isinstance(statement, ast.Expr | ast.Assign):
-        value = statement.value
-    if isinstance(value, ast.Await):
-        value = value.value
-    if isinstance(value, ast.Call) and source.origin(value.func) in ("asyncio.run", "print"):
-        inner = value.args[0] if value.args else None
-        value = inner.value if isinstance(inner, ast.Await) else inner
-    if isinstance(value, ast.Call) and source.function(value.func):
-        return value
-    return None
-
-
 RULES: tuple[Callable[[Source], Iterator[Problem]], ...] = (
     keywords,
     unreachable,
@@ -327,5 +299,4 @@ RULES: tuple[Callable[[Source], Iterator[Problem]], ...] = (
     partial_dates,
     bytes_of_numbers,
     typing_values,
-    double_start,
 )

@@ -159,13 +159,17 @@ def undefined_names(source: Source) -> Iterator[Problem]:
 
 
 def _meant(source: Source, node: ast.Name, known: Iterable[str]) -> str:
-    if node.id in vm_names().modules:
-        return f"`import {node.id}` at the top of the file"
+    modules = vm_names().modules
+    homes = [module for module, names in modules.items() if node.id in names]
+    parent = source.parents[node]
+    if node.id in modules:
+        is_type = isinstance(parent, ast.Attribute) and parent.attr not in modules[node.id]
+        what = f"from {homes[0]} import" if is_type and homes else "import"
+        return f"`{what} {node.id}` at the top of the file"
     if node.id in MODULES:
         return MODULES[node.id]
     if found := closest(node.id, {*known, *_visible(source, node)}):
         return found
-    homes = [module for module, names in vm_names().modules.items() if node.id in names]
     if homes and len(node.id) > 2:
         return f"`from {homes[0]} import {node.id}` at the top of the file"
     return "define it, import it, or take it as a parameter of the function"

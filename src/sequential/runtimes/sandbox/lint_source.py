@@ -14,11 +14,13 @@ import msgspec
 
 from sequential.runtimes.sandbox.lint_types import RESULTS, literal_type
 from sequential.runtimes.sandbox.stubs import TASK_MODULE, TASK_NAMES, Services
+from sequential.runtimes.sandbox.vm_names import vm_names
 
 Node = TypeVar("Node", bound=ast.AST)
 Other = TypeVar("Other", bound=ast.AST)
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 Child = tuple[ast.AST, "Scope"]
+_GIVEN = vm_names().builtins | TASK_NAMES
 MOST_ALIASES = 8  # names that stand for names that stand for names ...
 
 
@@ -168,7 +170,7 @@ class Source:
             return ""
         scope = self.scopes[node].find(node.id)
         if scope is None:
-            return node.id
+            return node.id if node.id in _GIVEN else ""
         found = {self._origin_of(one, depth) for one in scope.bindings[node.id]}
         return found.pop() if len(found) == 1 else ""
 

@@ -13,7 +13,6 @@ _PATH = "work with `str(path)`"
 _IN_PLACE = "`s -= other`, `s &= other` or `s ^= other`"
 # Methods that no type of the sandbox has, under names that hardly mean anything else.
 ABSENT = {
-    "as_integer_ratio": "arithmetic with `decimal.Decimal`",
     "bit_count": '`bin(n).count("1")`',
     "bit_length": "`len(bin(n)) - 2`",
     "difference_update": _IN_PLACE,
@@ -39,6 +38,7 @@ ABSENT = {
 }
 # And those under names that mean something else on other types.
 OF_TYPE = {
+    "as_integer_ratio": "arithmetic with `decimal.Decimal`",
     "ctime": '`strftime("%c")`',
     "expandtabs": '`replace("\\t", "    ")`',
     "hex": "`str(x)`",
