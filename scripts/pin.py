@@ -41,13 +41,13 @@ def _install_resolver(folder: Path) -> Path:
 
 
 def _resolve(resolver: Path) -> str:
-    command = [
+    command: list[str | Path] = [
         *(resolver, "pip", "compile", "pyproject.toml", "--group", "dev", "--quiet"),
         *("--universal", "--python-version", OLDEST_PYTHON, "--upgrade"),
         *("--generate-hashes", "--no-header", "--no-annotate", "--no-emit-index-url"),
     ]
     done = subprocess.run(command, cwd=ROOT, check=True, text=True, stdout=subprocess.PIPE)
-    return done.stdout
+    return str(done.stdout)
 
 
 if __name__ == "__main__":

@@ -114,13 +114,13 @@ def permits(allowed: set[str], name: str) -> bool:
     return any(name == one or name.startswith(one + ".") for one in allowed)
 
 
-def test_every_part_of_the_package_has_an_import_rule():
+def test_every_part_of_the_package_has_an_import_rule() -> None:
     parts = {module_name(path).partition(".")[0] for path in MODULES} - {FRONT_DOOR}
 
     assert parts <= set(MAY_IMPORT), "say in MAY_IMPORT what the new part may import"
 
 
-def test_parts_import_only_what_the_architecture_permits():
+def test_parts_import_only_what_the_architecture_permits() -> None:
     wrong = [
         str(found)
         for found in ALL_IMPORTS
@@ -132,7 +132,7 @@ def test_parts_import_only_what_the_architecture_permits():
     assert wrong == []
 
 
-def test_nothing_imports_the_command_line():
+def test_nothing_imports_the_command_line() -> None:
     assert [
         str(found)
         for found in ALL_IMPORTS
@@ -140,7 +140,7 @@ def test_nothing_imports_the_command_line():
     ] == []
 
 
-def test_imports_are_written_in_full():
+def test_imports_are_written_in_full() -> None:
     assert [str(found) for found in ALL_IMPORTS if found.imported == "(relative)"] == []
 
 
@@ -158,13 +158,13 @@ def test_imports_are_written_in_full():
         ("cli.run", "sequential.storage.folder", False),
     ],
 )
-def test_the_rule_itself_tells_right_from_wrong(importer: str, imported: str, right: bool):
+def test_the_rule_itself_tells_right_from_wrong(importer: str, imported: str, right: bool) -> None:
     found = Import(importer, imported, 1)
 
     assert permits(MAY_IMPORT[found.part], found.ours or "") is right
 
 
-def test_the_core_uses_nothing_that_acts():
+def test_the_core_uses_nothing_that_acts() -> None:
     standard = sys.stdlib_module_names - NOT_IN_CORE
     wrong = [
         str(found)
@@ -176,7 +176,7 @@ def test_the_core_uses_nothing_that_acts():
     assert wrong == []
 
 
-def test_the_core_reads_no_clock_and_draws_no_lots():
+def test_the_core_reads_no_clock_and_draws_no_lots() -> None:
     wrong = [
         f"{module_name(path)}:{node.lineno} calls {ast.unparse(node.func)}"
         for path in (PACKAGE / "core").glob("*.py")
@@ -187,7 +187,7 @@ def test_the_core_reads_no_clock_and_draws_no_lots():
     assert wrong == []
 
 
-def test_modules_are_short():
+def test_modules_are_short() -> None:
     lines = {module_name(path): len(path.read_text().splitlines()) for path in MODULES}
     lines = {name: count for name, count in lines.items() if name not in LONG_ON_PURPOSE}
     long = [f"{name} has {count} lines" for name, count in lines.items() if count > LONG_MODULE]
@@ -199,17 +199,17 @@ def test_modules_are_short():
             warnings.warn(f"getting long: {', '.join(long)}", stacklevel=1)
 
 
-def test_modules_are_named_after_what_they_hold():
+def test_modules_are_named_after_what_they_hold() -> None:
     assert [module_name(path) for path in MODULES if path.stem in VAGUE] == []
 
 
-def test_modules_say_what_they_are_for():
+def test_modules_say_what_they_are_for() -> None:
     bare = [module_name(path) for path in MODULES if not ast.get_docstring(parsed(path))]
 
     assert bare == []
 
 
-def test_functions_fit_on_a_screen():
+def test_functions_fit_on_a_screen() -> None:
     long = [
         f"{module_name(path)}.{node.name} has {length} lines"
         for path in MODULES
@@ -229,12 +229,12 @@ PUBLIC = """
 """.split()
 
 
-def test_the_public_names_are_these():
+def test_the_public_names_are_these() -> None:
     assert sorted(sequential.__all__) == sorted(PUBLIC)
 
 
 @pytest.mark.parametrize("name", PUBLIC)
-def test_public_names_exist_and_are_explained(name: str):
+def test_public_names_exist_and_are_explained(name: str) -> None:
     value = getattr(sequential, name)
 
     assert name in dir(sequential)
@@ -245,7 +245,7 @@ def test_public_names_exist_and_are_explained(name: str):
 @pytest.mark.parametrize(
     "name", [name for name in PUBLIC if inspect.isclass(getattr(sequential, name))]
 )
-def test_public_methods_are_explained(name: str):
+def test_public_methods_are_explained(name: str) -> None:
     kind = getattr(sequential, name)
     bare = [
         method.__name__
@@ -260,12 +260,12 @@ def test_public_methods_are_explained(name: str):
     assert bare == []
 
 
-def test_an_unknown_name_is_refused_like_everywhere():
+def test_an_unknown_name_is_refused_like_everywhere() -> None:
     with pytest.raises(AttributeError, match="no attribute 'Motor'"):
         _ = sequential.Motor
 
 
-def test_importing_the_package_imports_nothing_heavy():
+def test_importing_the_package_imports_nothing_heavy() -> None:
     code = (
         "import sys; before = set(sys.modules); import sequential; "
         "print(*sorted(set(sys.modules) - before))"
@@ -281,7 +281,7 @@ def test_importing_the_package_imports_nothing_heavy():
     assert third_party == {"sequential"}
 
 
-def test_the_command_line_starts_without_what_only_some_commands_need():
+def test_the_command_line_starts_without_what_only_some_commands_need() -> None:
     code = "import sys, sequential.cli; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], check=True, text=True, stdout=subprocess.PIPE, timeout=60
@@ -291,7 +291,7 @@ def test_the_command_line_starts_without_what_only_some_commands_need():
     assert heavy == set()
 
 
-def test_constraints_hold_names_versions_and_hashes_only():
+def test_constraints_hold_names_versions_and_hashes_only() -> None:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pinned = re.compile(r"[a-z0-9-]+==[0-9][0-9a-z.]*( ; [a-z_]+ [=!]= '\w+')? \\")
     hashed = re.compile(r"    --hash=sha256:[0-9a-f]{64}( \\)?")
@@ -304,7 +304,7 @@ def test_constraints_hold_names_versions_and_hashes_only():
     assert not re.search(r"://|/|\.(org|com|io|dev)\b", "\n".join(lines[1:]))
 
 
-def test_constraints_pin_everything_that_is_required():
+def test_constraints_pin_everything_that_is_required() -> None:
     import tomllib
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
