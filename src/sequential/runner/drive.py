@@ -112,6 +112,8 @@ class Drive:
         """See to it that every open call is performed when it is due."""
         for sequence, call in self._open.items():
             if not call.status.is_settled and sequence not in self._attending:
+                if self._seconds_until(call.due_at) > 0:
+                    self._tell(Step.CALL_WAITING, call)
                 self._attending[sequence] = asyncio.create_task(self._carry_out(sequence))
 
     async def _carry_out(self, sequence: int) -> None:

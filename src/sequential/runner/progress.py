@@ -12,6 +12,7 @@ class Step(StrEnum):
     """What happened to a run that is being driven."""
 
     STARTED = "started"  # claimed by this process
+    CALL_WAITING = "call_waiting"  # it is not due yet: performed at `call.due_at`
     CALL_STARTED = "call_started"  # handed to its service
     CALL_RETRYING = "call_retrying"  # the attempt failed; the next one is at `call.due_at`
     CALL_SETTLED = "call_settled"  # completed or failed
