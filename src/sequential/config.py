@@ -108,11 +108,16 @@ def read_project_file(project: Path) -> ProjectFile:
 def write_project_file(project: Path, content: ProjectFile) -> None:
     """Replace `.sequentialrc.json` in one step."""
     path = project / FILE_NAME
-    text = json.dumps(msgspec.to_builtins(content), indent=2, ensure_ascii=False) + "\n"
+    always = {"adaptor": content.adaptor, "defaults": content.defaults}
+    tree = always | msgspec.to_builtins(content)
+    text = json.dumps(tree, indent=2, ensure_ascii=False) + "\n"
+    temporary = project / f"{FILE_NAME}.{secrets.token_hex(4)}.tmp"
     try:
-        with tempfile.NamedTemporaryFile("w", dir=project, delete=False, prefix=FILE_NAME) as file:
-            file.write(text)
-        Path(file.name).replace(path)
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
 
@@ -156,7 +161,17 @@ def load_secret(project: Path, environment: Mapping[str, str] = os.environ) -> b
         return hashlib.sha256(b"sequential snapshot\0" + given.encode()).digest()
     path = project / KEY_FILE
     try:
+        key = path.read_bytes()
+    except OSError:
+        key = _make_secret(path)
+    return key if len(key) == 32 else secrets.token_bytes(32)
+
+
+def _make_secret(path: Path) -> bytes:
+    """Write a new key, in a folder that version control passes over, unless there is one by now."""
+    try:
         path.parent.mkdir(exist_ok=True)
+        path.with_name(".gitignore").write_text("*\n", encoding="utf-8")
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:  # made 0600
             file.write(secrets.token_bytes(32))
             file.flush()
@@ -167,10 +182,9 @@ def load_secret(project: Path, environment: Mapping[str, str] = os.environ) -> b
             pass
         finally:
             Path(file.name).unlink()
-        key = path.read_bytes()
+        return path.read_bytes()
     except OSError:
-        key = b""
-    return key if len(key) == 32 else secrets.token_bytes(32)
+        return b""
 
 
 def _section(given: dict[str, Any], kind: type[Any], where: str) -> Any:

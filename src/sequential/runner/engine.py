@@ -117,7 +117,9 @@ class Engine:
     async def store_task(self, name: str, code: str, config: TaskConfig) -> TaskFunction:
         """Create a task or replace its code and policy; runs in flight keep what they have."""
         names.check_task_name(name)
-        function = TaskFunction(identifier=name, code=code, config=evolve(config, name=name))
+        now = times.to_text(self._clock.now())
+        config = evolve(config, name=name)
+        function = TaskFunction(name, code, config, created_at=now, updated_at=now)
         return await self.storage.store_task_function(function)
 
     async def get_task(self, name: str) -> TaskFunction:
