@@ -1,0 +1,161 @@
+"""The command `sequential-ecosystem`: its sub-commands, global options, and how errors are shown.
+
+Exit codes: 0 done, 1 the run failed or something broke, 2 refused (nothing was started), 128 + the
+signal's number after a signal. A sub-command's module is imported when it is used.
+"""
+
+import difflib
+import importlib
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sequential import __version__
+from sequential.cli import output
+from sequential.cli.project import Project
+from sequential.errors import SequentialError
+
+NAMES = ("sequential-ecosystem", "sequential")
+
+# In the order in which a newcomer needs them.
+COMMANDS = {
+    "init": "project",
+    "create-task": "tasks",
+    "run": "runs",
+    "resume": "runs",
+    "list": "tasks",
+    "describe": "tasks",
+    "history": "history",
+    "show": "history",
+    "delete": "tasks",
+    "config": "settings",
+}
+
+
+class Commands(click.Group):
+    """The sub-commands, each loaded from its module when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        module = COMMANDS.get(cmd_name)
+        if module is None:
+            return None
+        loaded = importlib.import_module(f"sequential.cli.{module}")
+        command: click.Command = getattr(loaded, cmd_name.replace("-", "_") + "_command")
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(COMMANDS)}."
+            raise click.UsageError(f"there is no command {ascii(args[0][:80])}: {hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.command(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option(
+    "--project",
+    "folder",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="The project's folder; else the nearest one upwards that has a .sequentialrc.json.",
+)
+@click.option("--storage", metavar="NAME", help="Another storage adapter, for this command only.")
+@click.option("--debug", is_flag=True, help="Show a traceback when the program itself breaks.")
+@click.version_option(__version__, message="%(prog)s %(version)s")
+@click.pass_context
+def cli(ctx: click.Context, folder: Path | None, storage: str | None, debug: bool) -> None:
+    """Durable tasks in plain Python: every call is a checkpoint, and a run survives any crash.
+
+    \b
+    Example:
+      sequential-ecosystem init
+      sequential-ecosystem create-task my-emails --inputs userId,email
+      sequential-ecosystem run my-emails --input '{"userId": "123", "email": "a@b.org"}'
+
+    \b
+    Exit codes:
+      0  done                          1    the run failed, or something broke
+      2  refused, nothing was started  130  interrupted by Ctrl-C: `resume` goes on
+    """
+    ctx.obj = Project(_program(), folder, storage)
+
+
+def start() -> None:
+    """Run the command line and leave the process."""
+    output.prepare()
+    code = 0
+    try:
+        code = _run()
+        output.flush()
+    except BrokenPipeError:
+        output.silence()
+        code = 128 + signal.SIGPIPE
+    except OSError as error:  # of our own output: everything else is explained in `_run`
+        output.silence()
+        output.err(f"Error: the output cannot be written: {error.strerror or error}")
+        code = 1
+    sys.exit(code)
+
+
+def _run() -> int:
+    program = _program()
+    try:
+        result: Any = cli.main(prog_name=program, standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.exceptions.Exit as leaving:
+        return leaving.exit_code
+    except click.UsageError as error:
+        return _refused(error, program)
+    except click.ClickException as error:
+        return _error(error.format_message(), 2)
+    except (click.Abort, KeyboardInterrupt):
+        output.err("")
+        return 128 + signal.SIGINT
+    except SequentialError as error:
+        message = str(error).replace(f"`{NAMES[0]} ", f"`{program} ")
+        return _error(message, 1 if error.fault == "engine" else 2)
+    except output.OutputError as error:
+        raise error.cause from None
+    except Exception as error:
+        if _is_debugging():
+            raise
+        told = f"{type(error).__name__}: {error}".removesuffix(": ")
+        return _error(f"{told} (unexpected; `--debug` shows where, please report it)", 1)
+
+
+def _refused(error: click.UsageError, program: str) -> int:
+    path = error.ctx.command_path if error.ctx else program
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        output.err(error.format_message())
+        return 2
+    message = error.format_message().rstrip(".")
+    end = "" if message.endswith(("?", "!")) else "."
+    return _error(f"{message}{end} See `{path} --help`", 2)
+
+
+def _error(message: str, code: int) -> int:
+    text = output.one_line(message)
+    output.err(f"{output.style('Error:', 'red', bold=True, file=sys.stderr)} {text}")
+    return code
+
+
+def _program() -> str:
+    """The name it was started under, for hints that can be copied."""
+    name = Path(sys.argv[0]).name.removesuffix(".exe")
+    return name if name in NAMES else NAMES[0]
+
+
+def _is_debugging() -> bool:
+    return "--debug" in sys.argv or os.environ.get("SEQUENTIAL_DEBUG", "") not in ("", "0")

@@ -1,0 +1,132 @@
+"""`run --dry-run`: everything that is wrong with a task, before anything is run."""
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from sequential.cli import output
+from sequential.cli.inputs import read_input
+from sequential.cli.project import Project
+from sequential.core.inputs import TYPES, check_input
+from sequential.core.model import InputField, TaskConfig, TaskFunction
+from sequential.core.names import check_field_name
+from sequential.errors import ConfigError, InvalidInputError, InvalidNameError
+
+if TYPE_CHECKING:
+    from sequential.runner.engine import Engine
+
+
+def check_task(project: Project, name: str, given: str | None, *, as_json: bool) -> int:
+    """Print all problems of code.py, config.json and the input; the exit code says if any is."""
+    value = None if given is None else read_input(given)
+
+    async def check(engine: "Engine") -> "tuple[TaskFunction, list[dict[str, Any]]]":
+        task = await engine.get_task(name)
+        file = f"{project.task_file(name, task.filename)}"
+        found = [
+            _problem(file, p.message, p.line, p.column, p.instead, p.severity)
+            for p in await engine.dry_run(name)
+        ]
+        return task, found
+
+    try:
+        task, problems = project.with_engine(check)
+    except ConfigError as error:
+        if f"{name}/config.json" not in str(error):
+            raise
+        task, problems = None, [_problem("", str(error))]
+    if task:
+        config_file = str(project.task_file(name, "config.json"))
+        problems += [_problem(config_file, message) for message in _of_config(task.config)]
+        problems += _of_input(project, task, value)
+    if as_json:
+        output.document(problems)
+    else:
+        _print(problems, task.code if task else "")
+    errors = [problem for problem in problems if problem["severity"] == "error"]
+    return 1 if errors else 0
+
+
+def _problem(
+    file: str,
+    message: str,
+    line: int | None = None,
+    column: int | None = None,
+    instead: str = "",
+    severity: str = "error",
+) -> dict[str, Any]:
+    return {
+        "file": file,
+        "line": line,
+        "column": column,
+        "message": message,
+        "instead": instead,
+        "severity": severity,
+    }
+
+
+def _of_config(config: TaskConfig) -> list[str]:
+    """What is wrong with a policy that has the right form."""
+    found: list[str] = []
+    seen: set[str] = set()
+    for field in config.inputs:
+        found += _of_field(field)
+        if field.name in seen:
+            found.append(f'the input "{field.name}" is declared twice')
+        seen.add(field.name)
+    if config.timeout is not None and config.timeout <= 0:
+        found.append(f"timeout must be more than 0 seconds, this is {config.timeout:g}")
+    return found
+
+
+def _of_field(field: InputField) -> list[str]:
+    found: list[str] = []
+    try:
+        check_field_name(field.name)
+    except InvalidNameError as error:
+        found.append(str(error))
+    fits = TYPES.get(field.type)
+    if fits is None:
+        found.append(
+            f'the input "{field.name}" has the type {ascii(field.type)}: '
+            f"use one of {', '.join(TYPES)}"
+        )
+    elif field.default is not None and not fits(field.default):
+        found.append(f'the default of the input "{field.name}" is not {field.type}')
+    return found
+
+
+def _of_input(project: Project, task: TaskFunction, value: Any) -> list[dict[str, Any]]:
+    if value is None:
+        return []
+    try:
+        check_input(task.config, value, project.settings.defaults)
+    except InvalidInputError as error:
+        return [_problem("--input", str(error))]
+    return []
+
+
+def _print(problems: list[dict[str, Any]], code: str) -> None:
+    lines = code.split("\n")
+    for problem in problems:
+        place = ":".join(str(problem[k]) for k in ("file", "line", "column") if problem[k])
+        start = output.style(f"{output.clean(place)}: " if place else "", bold=True, file=sys.stdout)
+        is_warning = problem["severity"] == "warning"
+        kind = output.style("warning: ", "yellow", file=sys.stdout) if is_warning else ""
+        output.out(f"{start}{kind}{output.one_line(problem['message'])}")
+        if problem["line"] and output.is_terminal(sys.stdout):
+            _print_source(lines, problem["line"], problem["column"])
+        if problem["instead"]:
+            instead = output.clean_lines(problem["instead"]).replace("\n", "\n    ")
+            output.out(f"  write instead: {output.style(instead, 'green', file=sys.stdout)}")
+    if not problems:
+        output.out("no problems")
+
+
+def _print_source(lines: list[str], line: int, column: int) -> None:
+    """The line, with a caret under the column."""
+    if line > len(lines):
+        return
+    source = output.clean(lines[line - 1].expandtabs(1).rstrip())
+    cut = max(column - 70, 0)
+    output.out(f"    {source[cut : cut + 100]}")
+    output.out(f"    {' ' * (column - 1 - cut)}{output.style('^', 'red', file=sys.stdout)}")

@@ -1,0 +1,114 @@
+"""The JSON documents of `--json`. Every key is always there, so scripts can rely on the shape."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from sequential.core import times
+from sequential.core.model import Failure, Frame, LogLine, StackRun, TaskFunction, TaskRun
+
+
+def run_document(run: TaskRun) -> dict[str, Any]:
+    """A run record, without the code and the policy that it carries."""
+    took = times.seconds_between(run.started_at or run.created_at, run.ended_at or run.updated_at)
+    return {
+        "id": run.id,
+        "task_identifier": run.task_identifier,
+        "status": str(run.status),
+        "input": run.input,
+        "result": run.result,
+        "error": _failure(run.error),
+        "created_at": run.created_at,
+        "updated_at": run.updated_at,
+        "started_at": run.started_at,
+        "ended_at": run.ended_at,
+        "duration": max(round(took, 3), 0.0) if run.ended_at else None,
+        "wake_at": run.wake_at,
+        "deadline": run.deadline,
+        "where": _frame(run.where),
+        "filename": run.filename,
+        "turn": run.turn,
+        "crashes": run.crashes,
+    }
+
+
+def full_document(
+    run: TaskRun, calls: Sequence[StackRun], log: Sequence[LogLine]
+) -> dict[str, Any]:
+    """A run record with its calls and what it printed."""
+    return {
+        **run_document(run),
+        "stack_runs": [call_document(call) for call in calls],
+        "log": [{"at": line.at, "text": line.text} for line in log],
+    }
+
+
+def call_document(call: StackRun) -> dict[str, Any]:
+    """A call; `input` holds its arguments, `size` counts bytes, `duration` seconds."""
+    return {
+        "id": call.id,
+        "sequence": call.sequence,
+        "operation": call.operation,
+        "status": str(call.status),
+        "input": call.input,
+        "result": call.result,
+        "error": _failure(call.error),
+        "attempts": call.attempts,
+        "duration": call.duration,
+        "size": call.size,
+        "line": call.where.line if call.where else None,
+        "where": _frame(call.where),
+        "parent_stack_run_id": call.parent_stack_run_id,
+        "due_at": call.due_at,
+        "created_at": call.created_at,
+        "updated_at": call.updated_at,
+    }
+
+
+def task_document(task: TaskFunction, path: str | None, runs: Sequence[TaskRun]) -> dict[str, Any]:
+    """A task, how its runs stand, and the newest of them."""
+    counts: dict[str, int] = {}
+    for run in runs:
+        counts[str(run.status)] = counts.get(str(run.status), 0) + 1
+    last = runs[0] if runs else None
+    config = task.config
+    return {
+        "name": task.identifier,
+        "description": config.description,
+        "runtime": config.runtime,
+        "inputs": [_all_fields(field) for field in config.inputs],
+        "retry": _all_fields(config.retry) if config.retry else None,
+        "timeout": config.timeout,
+        "allow": _all_fields(config.allow),
+        "limits": _all_fields(config.limits),
+        "version": task.version,
+        "created_at": task.created_at,
+        "updated_at": task.updated_at,
+        "path": path,
+        "runs": {"total": len(runs), **counts},
+        "last_run": last
+        and {"id": last.id, "status": str(last.status), "created_at": last.created_at},
+    }
+
+
+def _all_fields(record: msgspec.Struct) -> dict[str, Any]:
+    """A record with the fields that have their default value, too."""
+    values = {name: getattr(record, name) for name in record.__struct_fields__}
+    plain: dict[str, Any] = msgspec.to_builtins(values)
+    return plain
+
+
+def _failure(error: Failure | None) -> dict[str, Any] | None:
+    if error is None:
+        return None
+    return {
+        "type": error.type,
+        "message": error.message,
+        "code": error.code,
+        "traceback": [_frame(frame) for frame in error.traceback],
+    }
+
+
+def _frame(frame: Frame | None) -> dict[str, Any] | None:
+    return _all_fields(frame) if frame else None

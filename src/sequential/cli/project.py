@@ -1,0 +1,138 @@
+"""A project as the command line sees it, and `init`, which makes one."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from sequential.cli import output
+from sequential.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sequential.config import Settings
+    from sequential.runner.engine import Engine
+    from sequential.runner.progress import Observer
+
+T = TypeVar("T")
+
+
+class Project:
+    """Where tasks and settings are, and how to open the engine on them."""
+
+    def __init__(self, program: str, folder: Path | None, storage: str | None) -> None:
+        self.program = program
+        self._given = folder
+        self._storage = storage
+        self._settings: Settings | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The given folder, else the nearest one upwards that is a project."""
+        from sequential.config import find_project
+
+        if self._given is None:
+            return find_project(Path())
+        if not self._given.is_dir():
+            raise ConfigError(f"there is no folder {ascii(str(self._given))} (--project)")
+        return self._given
+
+    @property
+    def new_folder(self) -> Path:
+        """The folder `init` works in: the given one, which need not exist, or the current one."""
+        return self._given or Path()
+
+    @property
+    def settings(self) -> "Settings":
+        from sequential.config import load_settings
+
+        if self._settings is None:
+            self._settings = load_settings(self.folder, adaptor=self._storage, allow_loopback=True)
+        return self._settings
+
+    @property
+    def keeps_files(self) -> bool:
+        """Whether tasks are files in the tasks folder."""
+        return self.settings.adaptor in ("default", "folder")
+
+    def task_file(self, task: str, name: str) -> Path:
+        """A file of a task, as a path to show and to open."""
+        return self.settings.tasks / task / name
+
+    def with_engine(
+        self, work: Callable[["Engine"], Awaitable[T]], observer: "Observer | None" = None
+    ) -> T:
+        """Run `work` with an engine that is closed afterwards."""
+
+        async def main() -> T:
+            async with self._engine(observer) as engine:
+                return await work(engine)
+
+        return asyncio.run(main())
+
+    @contextlib.asynccontextmanager
+    async def _engine(self, observer: "Observer | None") -> AsyncIterator["Engine"]:
+        from sequential.runner.engine import Engine
+        from sequential.runner.progress import nobody
+
+        async with Engine.open(
+            self.folder, settings=self.settings, observer=observer or nobody
+        ) as engine:
+            yield engine
+
+
+@click.command("init", short_help="Make this folder a project.")
+@click.pass_obj
+def init_command(project: Project) -> None:
+    """Make this folder a project: a tasks folder and a settings file.
+
+    What exists is left as it is, so running it twice is fine.
+
+    \b
+    Example:
+      sequential-ecosystem init
+      sequential-ecosystem --project ~/automation init
+    """
+    from sequential.config import FILE_NAME, ProjectFile, read_project_file, write_project_file
+
+    folder = project.new_folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        settings_file = folder / FILE_NAME
+        if settings_file.exists():
+            content = read_project_file(folder)
+            _report("exists", settings_file)
+        else:
+            content = ProjectFile()
+            write_project_file(folder, content)
+            _report("created", settings_file)
+        tasks = folder / content.tasks
+        _report("exists" if tasks.is_dir() else "created", tasks, "/")
+        tasks.mkdir(parents=True, exist_ok=True)
+        _ignore(folder / ".gitignore", ".sequential/")
+    except OSError as error:
+        raise ConfigError(f"{error.filename}: {error.strerror}") from error
+    where = "" if folder == Path() else f" --project {folder}"
+    output.out(
+        "\nNext:\n"
+        f"  {project.program}{where} create-task my-task --inputs name\n"
+        f"  {project.program}{where} run my-task --input '{{\"name\": \"Ada\"}}'"
+    )
+
+
+def _ignore(path: Path, entry: str) -> None:
+    """Keep the key that signs snapshots out of version control."""
+    lines = path.read_text("utf-8", "surrogateescape").splitlines() if path.exists() else []
+    if {entry, entry.rstrip("/"), f"/{entry}"} & {line.strip() for line in lines}:
+        _report("exists", path)
+        return
+    start = "\n" if lines and lines[-1].strip() else ""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(f"{start}# the key that signs snapshots\n{entry}\n")
+    _report("changed" if lines else "created", path)
+
+
+def _report(what: str, path: Path, end: str = "") -> None:
+    output.out(f"{what:8} {output.clean(str(path))}{end}")

@@ -1,0 +1,230 @@
+"""Records in words: durations, sizes, times, calls, and where a run stands as a sentence.
+
+All text made here is on one line and harmless to a terminal.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sequential.cli.output import clean, json_text
+from sequential.core import times
+from sequential.core.model import CallStatus, Failure, StackRun, Status, TaskRun
+
+SHORT_ID = 13  # characters of a run id that tell its millisecond
+_SIZES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
+_SPANS = ((86400, "day"), (3600, "h"), (60, "min"))
+
+
+def duration(seconds: float | None) -> str:
+    """A span of time as people say it: `0.21 s`, `42 s`, `2 min 5 s`, `3 h`, `40 days`."""
+    if seconds is None:
+        return ""
+    seconds = max(seconds, 0.0)
+    if seconds < 0.995:
+        return f"{seconds:.2f} s"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s".replace(".0 s", " s")
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    size, unit = next(span for span in _SPANS if whole >= span[0])
+    count, rest = divmod(whole, size)
+    named = f"{count} {unit}{'s' if unit == 'day' and count > 1 else ''}"
+    smaller, smaller_unit = {86400: (3600, "h"), 3600: (60, "min"), 60: (1, "s")}[size]
+    more = rest // smaller
+    return f"{named} {more} {smaller_unit}" if more and count < 10 else named
+
+
+def size(count: int | None) -> str:
+    """A number of bytes: `12 B`, `1.2 kB`, `3.4 MB`."""
+    if count is None:
+        return ""
+    for unit, name in _SIZES:
+        if count >= unit:
+            return f"{count / unit:.1f} {name}"
+    return f"{count} B"
+
+
+def moment(text: str | None, now: str) -> str:
+    """A point in time on the clock of the reader, with the date unless it is today."""
+    if text is None:
+        return ""
+    local = times.from_text(text).astimezone()
+    is_today = local.date() == times.from_text(now).astimezone().date()
+    return f"{local:%H:%M:%S}" if is_today else f"{local:%Y-%m-%d %H:%M:%S}"
+
+
+def count(number: int, thing: str) -> str:
+    """`1 call`, `2 calls`."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def short(text: str, most: int) -> str:
+    """At most so many characters, the last an ellipsis if something is cut."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def compact(tree: Any, most: int) -> str:
+    """A value as JSON on one line, cut."""
+    return short(json_text(_trimmed(tree, most), indent=None), most)
+
+
+def short_ids(runs: Sequence[TaskRun]) -> dict[str, str]:
+    """The shortest beginning of each run's id that tells it from the others listed."""
+    ids = [run.id for run in runs]
+    for length in range(SHORT_ID, 36):
+        shortened = {run_id: run_id[:length].rstrip("-") for run_id in ids}
+        if len(set(shortened.values())) == len(ids):
+            return shortened
+    return {run_id: run_id for run_id in ids}
+
+
+# --- calls ---------------------------------------------------------------------------------------
+
+
+def call_name(call: StackRun, most: int = 60) -> str:
+    """What a call does: `GET api.example.com/users`, `sleep 3 h`, `crm.find_customer`."""
+    positional, named = _arguments(call.input)
+    if call.operation == "http.fetch" and isinstance(url := named.get("url"), str):
+        method = named.get("method", "GET")
+        place = url.partition("://")[2] or url
+        return clean(short(f"{method} {place}", most))
+    if call.operation == "clock.sleep" and positional and _is_number(positional[0]):
+        return f"sleep {duration(float(positional[0]))}"
+    return clean(short(call.operation, most))
+
+
+def call_arguments(call: StackRun, most: int = 60) -> str:
+    """The arguments that `call_name` leaves out. Of headers only the names: they hold secrets."""
+    positional, named = _arguments(call.input)
+    if call.operation == "http.fetch":
+        named = {key: value for key, value in named.items() if key not in ("url", "method")}
+        if isinstance(headers := named.get("headers"), dict):
+            named = {**named, "headers": list(headers)}
+    elif call.operation == "clock.sleep":
+        positional = []
+    parts = [compact(value, most) for value in positional]
+    parts += [f"{clean(str(key))}={compact(value, most)}" for key, value in named.items()]
+    return short(", ".join(parts), most)
+
+
+def call_result(call: StackRun, most: int = 60) -> str:
+    """What came back, or why nothing did."""
+    if call.error is not None:
+        return clean(short(str(call.error), most))
+    if call.status is not CallStatus.COMPLETED:
+        return ""
+    answer = call.result
+    if call.operation == "http.fetch" and isinstance(answer, dict) and "status" in answer:
+        text = answer.get("text")
+        body = clean(short(text, most)) if isinstance(text, str) else "(bytes)"
+        return short(f"{answer['status']} {body}".strip(), most)
+    return "" if call.operation == "clock.sleep" else compact(answer, most)
+
+
+def most_attempts(run: TaskRun, call: StackRun) -> int | None:
+    """How often a call may be tried in all."""
+    policy = run.config.retry
+    own = _arguments(call.input)[1].get("retries") if call.operation == "http.fetch" else None
+    if isinstance(own, int):
+        return own + 1
+    return policy.retries + 1 if policy else None
+
+
+def attempt(run: TaskRun, call: StackRun, number: int) -> str:
+    """`attempt 2 of 4`; nothing for the first."""
+    if number <= 1:
+        return ""
+    most = most_attempts(run, call)
+    return f"attempt {number} of {most}" if most and most >= number else f"attempt {number}"
+
+
+# --- runs ----------------------------------------------------------------------------------------
+
+
+def elapsed(run: TaskRun, now: str) -> float:
+    """Seconds from a run's creation to its end, or until now."""
+    return max(times.seconds_between(run.created_at, run.ended_at or now), 0.0)
+
+
+def failure(error: Failure | None) -> str:
+    return clean(str(error)) if error else ""
+
+
+def sentence(run: TaskRun, calls: Sequence[StackRun], now: str, *, is_driven: bool) -> str:
+    """Where a run stands, as a person would tell it."""
+    took = duration(elapsed(run, now))
+    made = count(len(calls), "call")
+    if run.status is Status.COMPLETED:
+        return f"Completed in {took}, {made}."
+    if run.status is Status.FAILED:
+        return f"Failed after {took}{_place(run)}: {failure(run.error)}"
+    if run.status is Status.CANCELLED:
+        return f"Cancelled after {took}, {made}."
+    waiting = [_waiting(run, call, now) for call in calls if not call.status.is_settled]
+    if waiting:
+        more = f", and {count(len(waiting) - 1, 'more call')}" if len(waiting) > 1 else ""
+        told = f"{waiting[0]}{more}."
+    elif run.status is Status.PENDING:
+        told = "Not started yet."
+    else:
+        told = f"Under way for {took}, {made}."
+    if run.status is Status.PAUSED:
+        return f"Paused by an operator. {told}"
+    return told if is_driven else f"{told} No process drives it at the moment."
+
+
+def waits(run: TaskRun, now: str) -> str:
+    """Where an unfinished run stands, in a few words, from the run's record alone."""
+    line = f" at line {run.where.line}" if run.where else ""
+    if run.status is Status.PENDING:
+        return "not started"
+    if run.wake_at and times.seconds_between(now, run.wake_at) > 1:
+        return f"waits{line} until {moment(run.wake_at, now)}"
+    return f"{run.status}{line}"
+
+
+def _waiting(run: TaskRun, call: StackRun, now: str) -> str:
+    due = times.seconds_between(now, call.due_at) if call.due_at else 0.0
+    until = f"{moment(call.due_at, now)} (in {duration(due)})" if due > 0 else "now"
+    if call.operation == "clock.sleep" and not call.attempts:
+        asked = times.seconds_between(call.created_at, now)
+        return f"Sleeping until {until}, for {duration(asked)} so far"
+    since = duration(times.seconds_between(call.created_at, now))
+    told = f"Waiting {since} for {call.operation} {call_name(call)}"
+    if call.operation != "http.fetch":
+        told = f"Waiting {since} for {call_name(call)}"
+    tries = attempt(run, call, call.attempts + 1)
+    if not tries:
+        return told
+    reason = f" after {clean(short(str(call.error), 80))}" if call.error else ""
+    return f"{told}, {tries}{reason}, next try {'at ' if due > 0 else ''}{until}"
+
+
+def _place(run: TaskRun) -> str:
+    frames = run.error.traceback if run.error else ()
+    return f" at line {frames[-1].line} of {clean(run.filename)}" if frames else ""
+
+
+def _arguments(tree: Any) -> tuple[list[Any], dict[str, Any]]:
+    """Positional and named arguments as JSON trees."""
+    if isinstance(tree, dict) and set(tree) == {"$call"}:
+        positional, named = tree["$call"]
+        return list(positional), named if isinstance(named, dict) else {}
+    return [], tree if isinstance(tree, dict) else {}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _trimmed(tree: Any, most: int) -> Any:
+    """`tree` without what would be cut anyway, so that megabytes are not written out for a line."""
+    if isinstance(tree, str):
+        return tree[: most + 1]
+    if isinstance(tree, list):
+        return [_trimmed(item, most) for item in tree[: most + 1]]
+    if isinstance(tree, dict):
+        items = list(tree.items())[: most + 1]
+        return {key[: most + 1]: _trimmed(value, most) for key, value in items}
+    return tree
