@@ -32,8 +32,10 @@ def value(body: bytes, charset: str | None = None) -> dict[str, Any]:
     ],
 )
 def test_text(body: bytes, charset: str | None, text: str, encoding: str) -> None:
+    content = {} if encoding == "utf-8" else {"content": body}
     assert value(body, charset) == {
         "status": 200, "headers": [], "url": "https://a.com/", "text": text, "encoding": encoding,
+        **content,
     }  # fmt: skip
 
 

@@ -36,17 +36,22 @@ class Answer(msgspec.Struct, frozen=True):
     def value(self) -> dict[str, Any]:
         """The answer as a task gets it, made of types that can be stored.
 
-        The body is `text` where that loses nothing, else `content` in bytes.
+        The body is `text` where its utf-8 is exactly the body; else it is `content` in bytes, with
+        `text` beside it where it could be read in the charset that the server named.
         """
         encoding = charset(self.charset)
         text = _text(self.body, encoding)
-        return {
+        value: dict[str, Any] = {
             "status": self.status,
             "headers": [[name, value] for name, value in self.headers],
             "url": self.url,
             "encoding": encoding,
-            **({"content": self.body} if text is None else {"text": text}),
         }
+        if text is not None:
+            value["text"] = text
+        if text is None or text.encode() != self.body:
+            value["content"] = self.body
+        return value
 
 
 def charset(name: str | None) -> str:

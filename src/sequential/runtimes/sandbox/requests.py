@@ -17,6 +17,7 @@ from sequential.core import ids
 from sequential.runtimes.sandbox.failures import TASK_FILE
 
 Stop = MontyComplete | FutureSnapshot | FunctionSnapshot | NameLookupSnapshot
+_MOST_ENTROPY = 4096  # bytes; the machine's own generators ask for 2496
 BLOCKING = "time.sleep"  # the machine refuses a future for it, so it stops every branch
 
 _HOST_TOOLS = ("call_host_tool", "__callHostTool__")
@@ -37,8 +38,8 @@ class Request(msgspec.Struct, frozen=True):
 def parse(stop: FunctionSnapshot) -> Request:
     """The call that a request stands for; `TypeError` or `NameError` when it is none."""
     name, args, kwargs = stop.function_name, stop.args, stop.kwargs
-    if name == "__fetch__" and len(args) == 2 and isinstance(args[0], dict):
-        return Request("http", "fetch", (), args[0], line=args[1])
+    if name == "__fetch__":
+        return _fetch(*args)
     place = stop.position if stop.position.filename == TASK_FILE else None
     if name in _SLEEPS:
         return Request("clock", "sleep", args[:1], range=place)
@@ -48,6 +49,14 @@ def parse(stop: FunctionSnapshot) -> Request:
         _, service, method = name.split(".", 2)
         return Request(service, method, args, kwargs, range=place)
     raise NameError(f"name '{name}' is not defined")
+
+
+def _fetch(options: Any, line: Any) -> Request:
+    """The prelude asks for it like this; a task that does so itself may get it wrong."""
+    named = isinstance(options, dict) and all(isinstance(name, str) for name in options)
+    if not named or not isinstance(line, int):
+        raise TypeError("fetch() takes a URL and named options")
+    return Request("http", "fetch", (), options, line=line)
 
 
 def _host_tool(place: SourceRange | None, service: Any, method: Any, args: Any = None) -> Request:
@@ -79,7 +88,7 @@ def answer_locally(stop: FunctionSnapshot, run_id: str, now: datetime) -> Stop |
     if name == "import":
         return stop.resume_auto()
     if name == "os.urandom":
-        entropy = ids.task_entropy(run_id, stop.call_id, stop.args[0])
+        entropy = ids.task_entropy(run_id, stop.call_id, min(stop.args[0], _MOST_ENTROPY))
         return stop.resume({"return_value": entropy})
     if clock := _CLOCK.get(name):
         return stop.resume({"return_value": clock(now, stop.args)})

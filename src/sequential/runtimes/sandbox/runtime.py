@@ -91,10 +91,11 @@ class SandboxRuntime:
     def _start(self, program: Program, input: Any, now: datetime) -> Turn:
         prepared = prepare(program.source, program.task, program.input_names)
         self._pending, self._blocking, self._next_sequence = {}, None, 0
+        prelude = self._pool.prelude(program.methods)  # may need a process, so before we hold one
         session = self._open(program)
 
         def begin() -> Stop:
-            session.load_session(self._pool.prelude(program.methods))
+            session.load_session(prelude)
             return session.feed_start(
                 prepared.source,
                 inputs={INPUT_NAME: _input_for(prepared, values.from_json(input))},
