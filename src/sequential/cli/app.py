@@ -14,12 +14,10 @@ from typing import Any
 
 import click
 
-from sequential import __version__
 from sequential.cli import output
 from sequential.cli.project import Project
+from sequential.cli.usage import NAMES, GroupWithExample
 from sequential.errors import SequentialError
-
-NAMES = ("sequential-ecosystem", "sequential")
 
 # In the order in which a newcomer needs them.
 COMMANDS = {
@@ -35,8 +33,15 @@ COMMANDS = {
     "config": "settings",
 }
 
+EXIT_CODES = [
+    ("0", "done; of a run: completed"),
+    ("1", "the run failed, or something broke on this machine"),
+    ("2", "refused, nothing was started: wrong usage, or there is no such task or run"),
+    ("130", "interrupted by Ctrl-C; `resume` goes on"),
+]
 
-class Commands(click.Group):
+
+class Commands(GroupWithExample):
     """The sub-commands, each loaded from its module when it is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -56,12 +61,22 @@ class Commands(click.Group):
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             near = difflib.get_close_matches(args[0], COMMANDS, n=1)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(COMMANDS)}."
-            raise click.UsageError(f"there is no command {ascii(args[0][:80])}: {hint}", ctx)
+            raise click.UsageError(f"there is no command {args[0][:80]!a}: {hint}", ctx)
         return super().resolve_command(ctx, args)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        super().format_epilog(ctx, formatter)
+        with formatter.section("Exit codes"):
+            formatter.write_dl(EXIT_CODES)
 
 
 @click.command(
     cls=Commands,
+    example="""
+    init
+    create-task my-emails --inputs userId,email
+    run my-emails --input '{"userId": "123", "email": "ada@example.com"}'
+    """,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.option(
@@ -73,22 +88,10 @@ class Commands(click.Group):
 )
 @click.option("--storage", metavar="NAME", help="Another storage adapter, for this command only.")
 @click.option("--debug", is_flag=True, help="Show a traceback when the program itself breaks.")
-@click.version_option(__version__, message="%(prog)s %(version)s")
+@click.version_option(package_name=NAMES[0], message="%(prog)s %(version)s")
 @click.pass_context
 def cli(ctx: click.Context, folder: Path | None, storage: str | None, debug: bool) -> None:
-    """Durable tasks in plain Python: every call is a checkpoint, and a run survives any crash.
-
-    \b
-    Example:
-      sequential-ecosystem init
-      sequential-ecosystem create-task my-emails --inputs userId,email
-      sequential-ecosystem run my-emails --input '{"userId": "123", "email": "a@b.org"}'
-
-    \b
-    Exit codes:
-      0  done                          1    the run failed, or something broke
-      2  refused, nothing was started  130  interrupted by Ctrl-C: `resume` goes on
-    """
+    """Durable tasks in plain Python: every call is a checkpoint, and a run survives any crash."""
     ctx.obj = Project(_program(), folder, storage)
 
 

@@ -19,14 +19,28 @@ def check_task(project: Project, name: str, given: str | None, *, as_json: bool)
     """Print all problems of code.py, config.json and the input; the exit code says if any is."""
     value = None if given is None else read_input(given)
 
+    from sequential.runtimes.sandbox.dry_run import dry_run
+
     async def check(engine: "Engine") -> "tuple[TaskFunction, list[dict[str, Any]]]":
         task = await engine.get_task(name)
         file = f"{project.task_file(name, task.filename)}"
-        found = [
-            _problem(file, p.message, p.line, p.column, p.instead, p.severity)
-            for p in await engine.dry_run(name)
+        problems = dry_run(
+            task.code,
+            task=name,
+            input_names=[field.name for field in task.config.inputs],
+            services=_services(engine, task.config),
+        )
+        return task, [
+            _problem(
+                file,
+                p.message,
+                line=p.line,
+                column=p.column,
+                instead=p.instead,
+                severity=p.severity,
+            )
+            for p in problems
         ]
-        return task, found
 
     try:
         task, problems = project.with_engine(check)
@@ -46,9 +60,19 @@ def check_task(project: Project, name: str, given: str | None, *, as_json: bool)
     return 1 if errors else 0
 
 
+def _services(engine: "Engine", config: TaskConfig) -> dict[str, list[str]]:
+    """The services the task may call, with their methods."""
+    methods: dict[str, list[str]] = {}
+    for dotted in engine.services.methods(config.allow):
+        service, _, method = dotted.partition(".")
+        methods.setdefault(service, []).append(method)
+    return methods
+
+
 def _problem(
     file: str,
     message: str,
+    *,
     line: int | None = None,
     column: int | None = None,
     instead: str = "",
@@ -87,8 +111,7 @@ def _of_field(field: InputField) -> list[str]:
     fits = TYPES.get(field.type)
     if fits is None:
         found.append(
-            f'the input "{field.name}" has the type {ascii(field.type)}: '
-            f"use one of {', '.join(TYPES)}"
+            f'the input "{field.name}" has the type {field.type!a}: use one of {", ".join(TYPES)}'
         )
     elif field.default is not None and not fits(field.default):
         found.append(f'the default of the input "{field.name}" is not {field.type}')
@@ -109,7 +132,9 @@ def _print(problems: list[dict[str, Any]], code: str) -> None:
     lines = code.split("\n")
     for problem in problems:
         place = ":".join(str(problem[k]) for k in ("file", "line", "column") if problem[k])
-        start = output.style(f"{output.clean(place)}: " if place else "", bold=True, file=sys.stdout)
+        start = output.style(
+            f"{output.clean(place)}: " if place else "", bold=True, file=sys.stdout
+        )
         is_warning = problem["severity"] == "warning"
         kind = output.style("warning: ", "yellow", file=sys.stdout) if is_warning else ""
         output.out(f"{start}{kind}{output.one_line(problem['message'])}")

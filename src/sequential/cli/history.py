@@ -7,6 +7,7 @@ import click
 
 from sequential.cli import output
 from sequential.cli.project import Project
+from sequential.cli.usage import WithExample
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,7 +16,14 @@ if TYPE_CHECKING:
     from sequential.runner.engine import Engine
 
 
-@click.command("history", short_help="The runs of a task, newest first.")
+@click.command(
+    "history",
+    short_help="The runs of a task, newest first.",
+    cls=WithExample,
+    example="""
+    history my-emails --limit 3
+    """,
+)
 @click.argument("name")
 @click.option(
     "--limit", type=click.IntRange(1), default=10, show_default=True, help="So many runs at most."
@@ -23,12 +31,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="One JSON array of run records on stdout.")
 @click.pass_obj
 def history_command(project: Project, name: str, limit: int, as_json: bool) -> None:
-    """The runs of a task, newest first. Large inputs and results are left out.
-
-    \b
-    Example:
-      sequential-ecosystem history my-emails --limit 3
-    """
+    """The runs of a task, newest first. Large inputs and results are left out."""
     from sequential.cli import documents, remarks
 
     async def load(engine: "Engine") -> None:
@@ -44,7 +47,15 @@ def history_command(project: Project, name: str, limit: int, as_json: bool) -> N
     project.with_engine(load)
 
 
-@click.command("show", short_help="One run: status, result, every call, log.")
+@click.command(
+    "show",
+    short_help="One run: status, result, every call, log.",
+    cls=WithExample,
+    example="""
+    show my-emails 019a2b3c-4d5e
+    show my-emails 019a2b3c-4d5e --json | jq '.stack_runs[].operation'
+    """,
+)
 @click.argument("name")
 @click.argument("run_id")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing cut.")
@@ -53,11 +64,6 @@ def show_command(project: Project, name: str, run_id: str, as_json: bool) -> Non
     """One run: where it stands, its input and result, every call, and what it printed.
 
     RUN_ID may be the beginning of an id, as `history` prints it.
-
-    \b
-    Example:
-      sequential-ecosystem show my-emails 019a2b3c-4d5e
-      sequential-ecosystem show my-emails 019a2b3c-4d5e --json | jq '.stack_runs[].operation'
     """
     from sequential.cli import documents
 

@@ -131,12 +131,12 @@ class Live:
             return _pending(run, min(waiting, key=lambda call: call.due_at or ""), now)
         if run.wake_at and times.seconds_between(now, run.wake_at) > 0:
             return _sleeping(run.wake_at, now)
-        return f"computing, {words.duration(time.monotonic() - self._turned)}"
+        return f"computing, {time.monotonic() - self._turned:.1f} s"
 
     def _performing(self, run: TaskRun, calls: list[StackRun]) -> str:
         first = calls[0]
         seconds = time.monotonic() - min(self._since[call.sequence] for call in calls)
-        took = words.duration(float(int(seconds))) if seconds >= 1 else words.duration(seconds)
+        took = f"{seconds:.1f} s" if seconds < 10 else words.duration(seconds)
         if len(calls) > 1:
             names = ", ".join(words.call_name(call, 40) for call in calls[:3])
             more = f" and {len(calls) - 3} more" if len(calls) > 3 else ""
@@ -154,13 +154,14 @@ def _pending(run: TaskRun, call: StackRun, now: str) -> str:
     seconds = max(times.seconds_between(now, due), 0.0)
     tries = words.attempt(run, call, call.attempts + 1)
     reason = words.failure(call.error) or "it failed"
-    wait = f"in {words.duration(seconds)}" if seconds < 60 else f"at {words.moment(due, now)}"
+    wait = f"in {seconds:.0f} s" if seconds < 60 else f"at {words.moment(due, now)}"
     return f"{words.call_name(call, 40)}: {words.short(reason, 60)}; {tries} {wait}"
 
 
 def _sleeping(until: str, now: str) -> str:
     seconds = max(times.seconds_between(now, until), 0.0)
-    told = f"sleeping until {words.moment(until, now)} (in {words.duration(seconds)})"
+    left = words.duration(seconds) if seconds >= 10 else f"{seconds:.1f} s"
+    told = f"sleeping until {words.moment(until, now)} (in {left})"
     return f"{told}; Ctrl-C is safe" if seconds > 5 else told
 
 
@@ -182,7 +183,9 @@ def _told(progress: Progress) -> str:
                 return f"{name}: {took}{', ' if result else ''}{result}"
     match progress.step:
         case Step.STARTED:
-            return f"run {run.id} of {run.task_identifier}: {'started' if not run.turn else 'goes on'}"
+            return (
+                f"run {run.id} of {run.task_identifier}: {'started' if not run.turn else 'goes on'}"
+            )
         case Step.PARKED:
             return f"parked, {words.waits(run, now)}"
         case Step.ENDED:

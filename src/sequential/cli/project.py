@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from sequential.cli import output
+from sequential.cli.usage import WithExample
 from sequential.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Project:
         if self._given is None:
             return find_project(Path())
         if not self._given.is_dir():
-            raise ConfigError(f"there is no folder {ascii(str(self._given))} (--project)")
+            raise ConfigError(f"there is no folder {str(self._given)!a} (--project)")
         return self._given
 
     @property
@@ -83,17 +84,20 @@ class Project:
             yield engine
 
 
-@click.command("init", short_help="Make this folder a project.")
+@click.command(
+    "init",
+    short_help="Make this folder a project.",
+    cls=WithExample,
+    example="""
+    init
+    --project ~/automation init
+    """,
+)
 @click.pass_obj
 def init_command(project: Project) -> None:
     """Make this folder a project: a tasks folder and a settings file.
 
     What exists is left as it is, so running it twice is fine.
-
-    \b
-    Example:
-      sequential-ecosystem init
-      sequential-ecosystem --project ~/automation init
     """
     from sequential.config import FILE_NAME, ProjectFile, read_project_file, write_project_file
 
@@ -118,7 +122,7 @@ def init_command(project: Project) -> None:
     output.out(
         "\nNext:\n"
         f"  {project.program}{where} create-task my-task --inputs name\n"
-        f"  {project.program}{where} run my-task --input '{{\"name\": \"Ada\"}}'"
+        f'  {project.program}{where} run my-task --input \'{{"name": "Ada"}}\''
     )
 
 

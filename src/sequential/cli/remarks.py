@@ -1,4 +1,4 @@
-"""Remarks on stderr about what needs somebody: unfinished runs that nobody drives, damaged files."""
+"""Remarks on stderr: unfinished runs that nobody drives, files that are damaged."""
 
 import sys
 from collections.abc import Sequence

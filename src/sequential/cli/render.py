@@ -18,8 +18,8 @@ COLOURS = {
     "paused": "yellow",
     "running": "cyan",
     "in_progress": "cyan",
-    "suspended": "blue",
-    "pending": "blue",
+    "suspended": "cyan",
+    "pending": "cyan",
 }
 
 

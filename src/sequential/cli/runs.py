@@ -13,6 +13,7 @@ import click
 
 from sequential.cli import output
 from sequential.cli.project import Project
+from sequential.cli.usage import WithExample
 from sequential.errors import StorageError
 
 if TYPE_CHECKING:
@@ -26,7 +27,16 @@ _verbose = click.option("-v", "--verbose", is_flag=True, help="A line on stderr 
 _json = click.option("--json", "as_json", is_flag=True, help="The run record as JSON on stdout.")
 
 
-@click.command("run", short_help="Run a task to its end, or check it with --dry-run.")
+@click.command(
+    "run",
+    short_help="Run a task to its end, or check it with --dry-run.",
+    cls=WithExample,
+    example="""
+    run my-emails --input '{"userId": "123"}'
+    run my-emails --input @input.json --json | jq .result
+    run my-emails --dry-run
+    """,
+)
 @click.argument("name")
 @click.option(
     "--input",
@@ -46,6 +56,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="The run record as 
 @click.pass_obj
 def run_command(
     project: Project,
+    *,
     name: str,
     given: str | None,
     save: bool,
@@ -57,12 +68,6 @@ def run_command(
 
     The run is written down at every call. Kill it at any moment and `resume` goes on where it was;
     Ctrl-C parks it properly. Exit code: 0 completed, 1 failed, 2 refused, 130 interrupted.
-
-    \b
-    Example:
-      sequential-ecosystem run my-emails --input '{"userId": "123"}'
-      sequential-ecosystem run my-emails --input @input.json --json | jq .result
-      sequential-ecosystem run my-emails --dry-run
     """
     from sequential.cli.inputs import read_input
 
@@ -89,7 +94,14 @@ def run_command(
     return _exit_code(project, run, interrupted)
 
 
-@click.command("resume", short_help="Go on with an unfinished run.")
+@click.command(
+    "resume",
+    short_help="Go on with an unfinished run.",
+    cls=WithExample,
+    example="""
+    resume 019a2b3c-4d5e
+    """,
+)
 @click.argument("run_id")
 @_verbose
 @_json
@@ -98,10 +110,6 @@ def resume_command(project: Project, run_id: str, verbose: bool, as_json: bool) 
     """Go on with an unfinished run, after a crash or Ctrl-C. RUN_ID may be the beginning of an id.
 
     A run that has ended is printed as it is. Exit code: as for `run`.
-
-    \b
-    Example:
-      sequential-ecosystem resume 019a2b3c-4d5e
     """
     from sequential.cli.live import Live
 
@@ -149,7 +157,7 @@ def _parked_by_signals(engine: "Engine", live: "Live") -> Iterator[list[int]]:
 
 
 def _print_run(run: "TaskRun", live: "Live", *, as_json: bool) -> None:
-    from sequential.cli import documents, render, words
+    from sequential.cli import documents, render
 
     if as_json:
         output.document(documents.run_document(run))
@@ -161,6 +169,13 @@ def _print_run(run: "TaskRun", live: "Live", *, as_json: bool) -> None:
         for line in above:
             output.err(line)
         output.err(output.style(last, "red", bold=True, file=sys.stderr))
+    if run.status.is_final:
+        _print_status(run, live)
+
+
+def _print_status(run: "TaskRun", live: "Live") -> None:
+    from sequential.cli import render, words
+
     status = str(run.status)
     coloured = output.style(status, render.COLOURS.get(status), bold=True, file=sys.stderr)
     parts = [f"run {run.id}"]
@@ -173,8 +188,12 @@ def _print_run(run: "TaskRun", live: "Live", *, as_json: bool) -> None:
 
 def _exit_code(project: Project, run: "TaskRun", interrupted: int) -> int:
     if interrupted:
-        output.err(f"Nothing is lost. Go on with: {project.program} resume {run.id}")
+        output.err(f"Parked, nothing is lost. Go on with: {project.program} resume {run.id}")
         return 128 + interrupted
+    if not run.status.is_final:
+        output.err(
+            f"The run is {run.status}: {project.program} show {run.task_identifier} {run.id}"
+        )
     return 0 if str(run.status) == "completed" else 1
 
 

@@ -8,6 +8,7 @@ import click
 
 from sequential.cli import output
 from sequential.cli.project import Project
+from sequential.cli.usage import GroupWithExample, WithExample
 
 if TYPE_CHECKING:
     from sequential.config import ProjectFile
@@ -16,28 +17,32 @@ if TYPE_CHECKING:
 VARIABLES = {"TASK_TIMEOUT": "runner.timeout", "TASK_MAX_RETRIES": "retry.retries"}
 
 
-@click.group("config", short_help="See and change settings.")
+@click.group(
+    "config",
+    short_help="See and change settings.",
+    cls=GroupWithExample,
+    example="""
+    config show
+    config set defaults.userId john
+    """,
+)
 def config_command() -> None:
-    """See and change the settings of the project, kept in .sequentialrc.json.
-
-    \b
-    Example:
-      sequential-ecosystem config show
-      sequential-ecosystem config set defaults.userId john
-    """
+    """See and change the settings of the project, kept in .sequentialrc.json."""
 
 
-@config_command.command("show")
+@config_command.command(
+    "show",
+    short_help="All settings, and where each comes from.",
+    cls=WithExample,
+    example="""
+    config show
+    config show --json | jq .origins
+    """,
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 @click.pass_obj
 def show_command(project: Project, as_json: bool) -> None:
-    """Every setting as it is in force, and where it comes from.
-
-    \b
-    Example:
-      sequential-ecosystem config show
-      TASK_MAX_RETRIES=5 sequential-ecosystem config show --json | jq .settings.retry
-    """
+    """Every setting as it is in force, and where it comes from."""
     from sequential.cli import render
     from sequential.config import FILE_NAME, read_project_file
 
@@ -62,18 +67,20 @@ def show_command(project: Project, as_json: bool) -> None:
         output.hint(f"There is no {FILE_NAME}: `{project.program} init` makes one.")
 
 
-@config_command.command("get")
+@config_command.command(
+    "get",
+    short_help="The value of one setting.",
+    cls=WithExample,
+    example="""
+    config get adaptor
+    config get --key retry.retries
+    """,
+)
 @click.argument("key", required=False)
 @click.option("--key", "named_key", metavar="KEY", help="The same, as an option.")
 @click.pass_obj
 def get_command(project: Project, key: str | None, named_key: str | None) -> None:
-    """The value of a setting that is in force: text as it is, anything else as JSON.
-
-    \b
-    Example:
-      sequential-ecosystem config get adaptor
-      sequential-ecosystem config get --key retry.retries
-    """
+    """The value of a setting that is in force: text as it is, anything else as JSON."""
     from sequential.config import ProjectFile, get_setting
 
     content = ProjectFile(**_in_force(project))
@@ -81,7 +88,15 @@ def get_command(project: Project, key: str | None, named_key: str | None) -> Non
     output.out(output.clean_lines(value) if isinstance(value, str) else output.json_text(value))
 
 
-@config_command.command("set")
+@config_command.command(
+    "set",
+    context_settings={"ignore_unknown_options": True},  # so that -5 is a value
+    cls=WithExample,
+    example="""
+    config set defaults.userId john
+    config set --key retry.retries --value 5
+    """,
+)
 @click.argument("key", required=False)
 @click.argument("value", required=False)
 @click.option("--key", "named_key", metavar="KEY", help="The same, as an option.")
@@ -94,13 +109,7 @@ def set_command(
     named_key: str | None,
     named_value: str | None,
 ) -> None:
-    """Change a setting. Numbers, true, false, null, objects and arrays are read as JSON.
-
-    \b
-    Example:
-      sequential-ecosystem config set defaults.userId john
-      sequential-ecosystem config set --key retry.retries --value 5
-    """
+    """Change a setting. Numbers, true, false, null, objects and arrays are read as JSON."""
     from sequential.config import (
         FILE_NAME,
         change_setting,
@@ -135,14 +144,14 @@ def _one_of(first: str | None, second: str | None, name: str) -> str:
 
 
 def _remark_on_adaptor(project: Project, adaptor: str) -> None:
-    from sequential import registered_adapters
+    from sequential.runner.engine import Engine
 
     name = adaptor.partition(":")[0]
-    known = registered_adapters()
+    known = Engine.adapters()
     if name not in (*known, "default"):
         note = output.style("Note:", "yellow", file=sys.stderr)
         output.err(
-            f"{note} the adaptor {ascii(name[:40])} is not available here, so tasks cannot be "
+            f"{note} the adaptor {name[:40]!a} is not available here, so tasks cannot be "
             f"used until it is installed. There are: default, {', '.join(known)}. "
             f"Back: {project.program} config set adaptor default"
         )

@@ -8,6 +8,7 @@ import click
 
 from sequential.cli import output
 from sequential.cli.project import Project
+from sequential.cli.usage import WithExample
 from sequential.errors import (
     ConfigError,
     InvalidTaskError,
@@ -20,7 +21,15 @@ if TYPE_CHECKING:
     from sequential.runner.engine import Engine
 
 
-@click.command("create-task", short_help="Make a task that runs as it is.")
+@click.command(
+    "create-task",
+    short_help="Make a task that runs as it is.",
+    cls=WithExample,
+    example="""
+    create-task my-emails --inputs userId,email --description "Search mail"
+    create-task report --inputs day,limit:integer
+    """,
+)
 @click.argument("name")
 @click.option(
     "--inputs",
@@ -32,13 +41,7 @@ if TYPE_CHECKING:
 @click.option("--description", default="", metavar="TEXT", help="What the task is for.")
 @click.pass_obj
 def create_task_command(project: Project, name: str, inputs: str, description: str) -> None:
-    """Make a task that runs as it is: tasks/NAME/ with code.py, config.json and meta.json.
-
-    \b
-    Example:
-      sequential-ecosystem create-task my-emails --inputs userId,email --description "Search mail"
-      sequential-ecosystem create-task report --inputs day,limit:integer
-    """
+    """Make a task that runs as it is: tasks/NAME/ with code.py, config.json and meta.json."""
     from sequential.cli import templates
     from sequential.core.model import TaskConfig
     from sequential.core.names import check_task_name
@@ -70,18 +73,20 @@ def create_task_command(project: Project, name: str, inputs: str, description: s
     )
 
 
-@click.command("list", short_help="All tasks, and the runs that wait to go on.")
+@click.command(
+    "list",
+    short_help="All tasks, and the runs that wait to go on.",
+    cls=WithExample,
+    example="""
+    list
+    list --json | jq -r '.[].name'
+    """,
+)
 @click.option("-v", "--verbose", is_flag=True, help="Also descriptions and inputs.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON array on stdout.")
 @click.pass_obj
 def list_command(project: Project, verbose: bool, as_json: bool) -> None:
-    """All tasks, how their runs stand, and which runs wait for somebody to go on.
-
-    \b
-    Example:
-      sequential-ecosystem list
-      sequential-ecosystem list --json | jq -r '.[].name'
-    """
+    """All tasks, how their runs stand, and which runs wait for somebody to go on."""
     from sequential.cli import documents, remarks
 
     async def load(engine: "Engine") -> "tuple[list[TaskFunction], list[TaskRun]]":
@@ -99,17 +104,19 @@ def list_command(project: Project, verbose: bool, as_json: bool) -> None:
     project.with_engine(load)
 
 
-@click.command("describe", short_help="One task: inputs, policy, runs.")
+@click.command(
+    "describe",
+    short_help="One task: inputs, policy, runs.",
+    cls=WithExample,
+    example="""
+    describe my-emails
+    """,
+)
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 @click.pass_obj
 def describe_command(project: Project, name: str, as_json: bool) -> None:
-    """One task: its inputs, its policy, and how its runs stand.
-
-    \b
-    Example:
-      sequential-ecosystem describe my-emails
-    """
+    """One task: its inputs, its policy, and how its runs stand."""
     from sequential.cli import documents
 
     async def load(engine: "Engine") -> "tuple[TaskFunction, list[TaskRun]]":
@@ -122,7 +129,15 @@ def describe_command(project: Project, name: str, as_json: bool) -> None:
         _print_task(project, task, runs)
 
 
-@click.command("delete", short_help="Remove a task with all of its runs.")
+@click.command(
+    "delete",
+    short_help="Remove a task with all of its runs.",
+    cls=WithExample,
+    example="""
+    delete my-emails
+    delete my-emails --force
+    """,
+)
 @click.argument("name")
 @click.option("-f", "--force", is_flag=True, help="Do not ask.")
 @click.pass_obj
@@ -130,11 +145,6 @@ def delete_command(project: Project, name: str, force: bool) -> None:
     """Remove a task with all of its runs. Asks first.
 
     Without a terminal to ask on, nothing is removed unless --force is given.
-
-    \b
-    Example:
-      sequential-ecosystem delete my-emails
-      sequential-ecosystem delete my-emails --force
     """
     from sequential.cli import words
 
@@ -258,7 +268,10 @@ def _print_task(project: Project, task: "TaskFunction", runs: "list[TaskRun]") -
             ("runtime", output.clean(config.runtime)),
             ("version", f"{task.version}, changed {task.updated_at}, created {task.created_at}"),
             ("timeout", words.duration(config.timeout)),
-            ("retries", f"{retry.retries}, first after {words.duration(retry.delay)}" if retry else ""),
+            (
+                "retries",
+                f"{retry.retries}, first after {words.duration(retry.delay)}" if retry else "",
+            ),
             ("hosts", _allowed(hosts)),
             ("services", _allowed(services)),
             ("runs", ", ".join(f"{n} {status}" for status, n in counts.items()) or "none yet"),
@@ -270,8 +283,15 @@ def _print_task(project: Project, task: "TaskFunction", runs: "list[TaskRun]") -
         columns.append(render.Column("description", wide=True))
         render.table(
             columns,
-            [[output.clean(f.name), output.clean(f.type), _need(f.required, f.default),
-              output.clean(f.description)] for f in config.inputs],
+            [
+                [
+                    output.clean(f.name),
+                    output.clean(f.type),
+                    _need(f.required, f.default),
+                    output.clean(f.description),
+                ]
+                for f in config.inputs
+            ],
         )
 
 

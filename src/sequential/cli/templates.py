@@ -18,13 +18,14 @@ _ANNOTATIONS = {
 _QUERY_TYPES = ("string", "integer", "number")  # what fits into a query string
 _TAKEN = {"fetch", "print", "response", "dict", "list", "str", "int", "float", "bool"}
 
-_CODE = '''\
+_CODE = """\
 {docstring}from sequential.task import fetch  # known in every task; the import is for your editor
 
 
 async def {function}({parameters}) -> dict:
-    # Every `await fetch(...)` is a checkpoint: it is written down before and after it is made, and
-    # after a crash the run goes on right here, with all variables. Nothing is requested twice.
+    # Every `await fetch(...)` is a checkpoint: it is written down before and after it is made.
+    # After a crash the run goes on right here, with all its variables, and asks no question again
+    # that has been answered.
     {call}
     response.raise_for_status()  # a status such as 404 is no error until you ask for one
 
@@ -32,7 +33,7 @@ async def {function}({parameters}) -> dict:
 
     # What is returned is the run's result. It is kept under runs/, for `show` and `history`.
     return {{"success": True, "data": response.json()}}
-'''
+"""
 
 
 def input_fields(text: str) -> tuple[InputField, ...]:
@@ -72,7 +73,7 @@ def _type(name: str, kind: str) -> str:
         python = {annotation: json for json, annotation in _ANNOTATIONS.items()}
         hint = f"did you mean {python.get(near[0], near[0])}? " if near else ""
         raise InvalidInputError(
-            f'the type of the input "{name}" is not known: {ascii(kind[:40])}; '
+            f'the type of the input "{name}" is not known: {kind[:40]!a}; '
             f"{hint}There are {', '.join(TYPES)}"
         )
     return kind
@@ -92,7 +93,9 @@ def _call(fields: tuple[InputField, ...]) -> str:
         call = f'response = await fetch("https://postman-echo.com/get", params={values})'
         start, option = 'fetch(\n        "https://postman-echo.com/get",', f"params={values}"
     else:
-        call = f'response = await fetch("https://postman-echo.com/post", method="POST", json={values})'
+        call = (
+            f'response = await fetch("https://postman-echo.com/post", method="POST", json={values})'
+        )
         start = 'fetch(\n        "https://postman-echo.com/post",\n        method="POST",'
         option = f"json={values}"
     if len(call) <= 92:

@@ -16,10 +16,12 @@ _SPANS = ((86400, "day"), (3600, "h"), (60, "min"))
 
 
 def duration(seconds: float | None) -> str:
-    """A span of time as people say it: `0.21 s`, `42 s`, `2 min 5 s`, `3 h`, `40 days`."""
+    """A span of time as people say it: `3 ms`, `0.21 s`, `42 s`, `2 min 5 s`, `40 days`."""
     if seconds is None:
         return ""
     seconds = max(seconds, 0.0)
+    if seconds < 0.0995:
+        return f"{seconds * 1000:.0f} ms" if seconds >= 0.0005 or not seconds else "<1 ms"
     if seconds < 0.995:
         return f"{seconds:.2f} s"
     if seconds < 9.95:
@@ -111,7 +113,7 @@ def call_arguments(call: StackRun, most: int = 60) -> str:
 def call_result(call: StackRun, most: int = 60) -> str:
     """What came back, or why nothing did."""
     if call.error is not None:
-        return clean(short(str(call.error), most))
+        return short(failure(call.error), most)
     if call.status is not CallStatus.COMPLETED:
         return ""
     answer = call.result
@@ -148,7 +150,10 @@ def elapsed(run: TaskRun, now: str) -> float:
 
 
 def failure(error: Failure | None) -> str:
-    return clean(str(error)) if error else ""
+    """Why it failed; a status that asks for another attempt is reason enough by itself."""
+    if error is None:
+        return ""
+    return clean(error.message if error.type == "TryAgain" else str(error))
 
 
 def sentence(run: TaskRun, calls: Sequence[StackRun], now: str, *, is_driven: bool) -> str:
@@ -197,7 +202,7 @@ def _waiting(run: TaskRun, call: StackRun, now: str) -> str:
     tries = attempt(run, call, call.attempts + 1)
     if not tries:
         return told
-    reason = f" after {clean(short(str(call.error), 80))}" if call.error else ""
+    reason = f" after {short(failure(call.error), 80)}" if call.error else ""
     return f"{told}, {tries}{reason}, next try {'at ' if due > 0 else ''}{until}"
 
 

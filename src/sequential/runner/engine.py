@@ -11,7 +11,7 @@ import difflib
 import secrets
 from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sequential.config import Settings, load_secret, load_settings
 from sequential.core import ids, names, times, values
@@ -33,10 +33,7 @@ from sequential.runtimes.registry import Runtimes
 from sequential.services.base import Service
 from sequential.services.registry import Services, standard_services
 from sequential.storage.base import StorageAdapter
-from sequential.storage.registry import create_adapter
-
-if TYPE_CHECKING:
-    from sequential.runtimes.sandbox.dry_run import Problem
+from sequential.storage.registry import create_adapter, registered_adapters
 
 UNFINISHED = [Status.PENDING, Status.RUNNING, Status.SUSPENDED, Status.PAUSED]
 
@@ -99,6 +96,11 @@ class Engine:
         finally:
             await engine.close()
 
+    @staticmethod
+    def adapters() -> list[str]:
+        """The names of the storage adapters there are."""
+        return registered_adapters()
+
     async def close(self) -> None:
         """Park what is being driven, end the sandbox processes, close services and store."""
         self.stop()
@@ -136,20 +138,6 @@ class Engine:
     async def list_tasks(self) -> list[TaskFunction]:
         """All tasks, by name."""
         return await self.storage.list_task_functions()
-
-    async def dry_run(self, name: str) -> "list[Problem]":
-        """Everything that is wrong with a task's code; nothing of it is run."""
-        from sequential.runtimes.sandbox.dry_run import dry_run  # noqa: PLC0415
-
-        function = await self.get_task(name)
-        methods: dict[str, list[str]] = {}
-        for dotted in self.services.methods(function.config.allow):
-            service, _, method = dotted.partition(".")
-            methods.setdefault(service, []).append(method)
-        inputs = [field.name for field in function.config.inputs]
-        return await asyncio.to_thread(
-            dry_run, function.code, task=name, input_names=inputs, services=methods
-        )
 
     async def delete_task(self, name: str) -> int:
         """Remove a task with all its runs; returns how many runs there were."""
