@@ -161,6 +161,8 @@ def test_the_vm_cannot_wait_here(case: Case) -> None:
         "import random\nrandom.random()\nsorted([1, 2], key=lambda x: x)",
         "def lazy(make):\n    return make()\nawait lazy(lambda: fetch('u'))",
         "def f():\n    return services.mail.list()\nawait f()",
+        "await getattr(services.mail, 'list')()",
+        "calls = [fetch('u')]\nawait next(iter(calls))",
         "async def wrap(call):\n    return await call\nawait wrap(fetch('u'))",
     ],
 )

@@ -56,6 +56,7 @@ CASES = [
     Case("try:\n    raise KeyError('x')\nexcept EOFError:\n    pass", "no `EOFError`", [3]),
     Case("x = input('name')", "there is no keyboard"),
     Case("print(f'{missing}')", "`missing` is not defined"),
+    Case("try:\n    fech('u')\n    x = 1\nexcept OSError:\n    pass", "`fech` is not", [2]),
 ]
 
 
@@ -121,6 +122,8 @@ def test_it_says_what_was_probably_meant(source: str, instead: str) -> None:
         "ConnectionError, __name__, __file__, __doc__",
         "def f():\n    return later()\ndef later():\n    return 1",
         "def f():\n    global made\n    made = 1\ndef g():\n    return made",
+        "class A:\n    xs = [1]\n    ys = [x for x in xs]\nA.ys",
+        "def f():\n    def g():\n        nonlocal n\n        n = 2\n    n = 1\n    return g, n",
         "import os.path\nos.path.join('a', 'b')",
         "[x for xs in [[1]] for x in xs if (y := x)]\ny",
         "match [1]:\n    case [first, *rest]:\n        first, rest",

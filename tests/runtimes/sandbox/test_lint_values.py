@@ -222,6 +222,9 @@ def test_what_is_absent_everywhere_is_absent_in_the_vm() -> None:
     [
         "from dataclasses import dataclass\n@dataclass(repr=True, eq=True)\nclass A:\n    x: int",
         "class A:\n    def get(self):\n        return 1\nf = A().get\nf()",
+        "from dataclasses import dataclass\n@dataclass\nclass A:\n    count: int\nA(1).count",
+        "class Codec:\n    def encode(self, x):\n        return x\nCodec().encode('latin-1')",
+        "import itertools\nlist(map(lambda a, b: a + b, [1], itertools.count()))",
         "class A:\n    def __init__(self):\n        self.count = 1\nA().count",
         "from collections import namedtuple\nP = namedtuple('P', 'count index')\nP(1, 2).count",
         "import random\npick = random.choice",

@@ -6,6 +6,7 @@ VM's type checker. What two of them find is reported once.
 
 import ast
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
@@ -13,11 +14,11 @@ from pydantic_monty import (
     ExternalModule,
     FunctionSnapshot,
     Monty,
+    MontyError,
     MontyRuntimeError,
     MontySession,
     MontySyntaxError,
     MontyTypingError,
-    NameLookupSnapshot,
 )
 
 from sequential.runtimes.sandbox.lint import Problem, lint, parse
@@ -30,7 +31,9 @@ from sequential.runtimes.sandbox.type_findings import Finding, TypeFindings
 
 __all__ = ["Problem", "dry_run"]
 
-# The compiler refuses this last line, so not one line of the task runs.
+# Not one line of the task runs: the compiled one stops at a call of the host before its first
+# line, and after the check of types the compiler refuses its last.
+_HALT = "__halt__()\n"
 _SENTINEL = "\nclass _DryRunEnd(object): pass\n"
 _WAIT = 15.0  # seconds; an ordinary task takes a hundredth of one
 _UNSAID = ("syntax error: invalid syntax", "syntax error: invalid decimal literal")
@@ -52,7 +55,8 @@ def dry_run(
     text = source
     if isinstance(tree, ast.Module):
         found += entry_problems(tree, task, input_names)
-        text = blank_for_sandbox(source)
+        with warnings.catch_warnings(action="ignore"):  # of odd escapes such as "\d"
+            text = blank_for_sandbox(source)
     with (
         Monty(max_processes=1, request_timeout=_WAIT) as pool,
         pool.checkout(
@@ -62,13 +66,14 @@ def dry_run(
             external_modules=_modules(service_stub(services)) if services else None,
         ) as session,
     ):
+        types = _types(session, text)
         refused = _compile(session, text)
-        if isinstance(tree, Problem):
-            found = [*_syntax_problems(tree, refused)]
-        elif refused and not _is_known(refused, found):
-            found.append(refused)
-        if not (refused and refused.message.startswith("syntax error")):
-            found += TypeFindings(source, tree, found).problems(_types(session, text))
+    if isinstance(tree, Problem):
+        found = [*_syntax_problems(tree, refused)]
+    elif refused and not _is_known(refused, found):
+        found.append(refused)
+    if isinstance(tree, ast.Module) or not refused or not _is_syntax(refused):
+        found += TypeFindings(source, tree, found).problems(types)
     return sorted(set(found))
 
 
@@ -83,25 +88,18 @@ def _module(stub: ServiceStub) -> ExternalModule:
     )
 
 
-def _feed(session: MontySession, text: str, *, types: bool) -> None:
-    """Hand a source over. It always ends with an exception: of a reader, or of the sentinel."""
-    snapshot = session.feed_start(text + _SENTINEL, skip_type_check=not types)
-    while isinstance(snapshot, FunctionSnapshot):
-        snapshot = snapshot.resume_auto()  # stubs of services
-    assert not isinstance(snapshot, NameLookupSnapshot), "a task was run"
-
-
 def _compile(session: MontySession, text: str) -> Problem | None:
     """What the VM's compiler refuses first."""
     try:
-        _feed(session, text, types=False)
+        stop = session.feed_start(_HALT + text, skip_type_check=True)
     except (MontySyntaxError, MontyRuntimeError) as error:
         frames = error.traceback()
-        frame = frames[-1] if frames else None
-        if frame and frame.line > text.count("\n") + 1:
-            return None
-        line, column = (frame.line, frame.column) if frame else (1, 1)
-        return _refusal(str(error.exception()), line, column)
+        line, column = (frames[-1].line - 1, frames[-1].column) if frames else (1, 1)
+        last = text.rstrip().count("\n") + 1
+        return _refusal(str(error.exception()), min(line, last), column)
+    except MontyError as error:
+        return Problem(1, 1, f"the sandbox cannot read this: {error}")
+    assert isinstance(stop, FunctionSnapshot), "a task was run"
     return None
 
 
@@ -127,15 +125,20 @@ def _syntax_problems(here: Problem, refused: Problem | None) -> Iterator[Problem
     """
     if refused is None:
         return
-    is_syntax = refused.message.startswith("syntax error")
-    yield here if is_syntax and here.message not in _UNSAID else refused
+    yield here if _is_syntax(refused) and here.message not in _UNSAID else refused
+
+
+def _is_syntax(refused: Problem) -> bool:
+    return refused.message.startswith("syntax error")
 
 
 def _types(session: MontySession, text: str) -> list[Finding]:
     try:
-        _feed(session, text, types=True)
+        stop = session.feed_start(text + _SENTINEL)
+        while isinstance(stop, FunctionSnapshot):
+            stop = stop.resume_auto()  # the declarations of services
     except MontyTypingError as error:
         return msgspec.json.decode(error.display(), type=list[Finding])
-    except (MontySyntaxError, MontyRuntimeError):
-        pass  # the types are right: this is the compiler again
-    return []
+    except MontyError:
+        return []  # nothing to say about types, so the compiler came to its turn
+    raise AssertionError("a task was run")

@@ -24,6 +24,11 @@ LOOKS_AT = frozenset(
     " max min next pow print range repr reversed round set sorted str sum tuple type zip"
     " json.dumps json.loads".split()
 )
+# Functions of modules that may hand on something to await.
+HANDS_ON = frozenset(
+    "asyncio.run copy.copy copy.deepcopy eval functools.partial functools.reduce getattr max min"
+    " next random.choice".split()
+)
 RESPONSE_METHODS = frozenset({"bytes", "json", "raise_for_status"})
 RESPONSE_DATA = frozenset({"headers", "ok", "status", "text", "url"})
 
@@ -35,7 +40,7 @@ def awaited_name(source: Source, node: ast.AST) -> str:
     origin = source.origin(node.func)
     is_method = origin.startswith("services.") and origin.count(".") > 1
     if origin in AWAITABLE or is_method or _is_async(source, node.func):
-        return ast.unparse(node.func)
+        return source.text(node.func)
     return ""
 
 
@@ -128,7 +133,7 @@ def misused_functions(source: Source) -> Iterator[Problem]:
             if isinstance(source.function(one), ast.AsyncFunctionDef):
                 yield source.problem(
                     one,
-                    f"{ast.unparse(one)}() is async, and nothing here awaits it",
+                    f"{source.text(one)}() is async, and nothing here awaits it",
                     "a comprehension with `await` first: `[await f(x) for x in xs]`",
                 )
 
@@ -164,9 +169,9 @@ def _plain_function(source: Source, call: ast.Call) -> str:
     origin = source.origin(call.func)
     module, _, name = origin.rpartition(".")
     is_known = name in vm_names().modules.get(module, ()) or origin in vm_names().builtins
-    if is_known and origin not in AWAITABLE and origin not in ("asyncio.run", "functools.partial"):
+    if is_known and origin not in AWAITABLE | HANDS_ON:
         instead = ": asyncio.sleep() is" if origin == "time.sleep" else ""
-        return f"{ast.unparse(call.func)}() is not async{instead}"
+        return f"{source.text(call.func)}() is not async{instead}"
     function = source.function(call.func)
     if isinstance(function, ast.FunctionDef) and not function.decorator_list:
         returns = [one for one in source.nodes(ast.Return) if _belongs(source, one, function)]

@@ -28,15 +28,11 @@ CLOCK = frozenset(
     {
         "datetime.date.today",
         "datetime.datetime.now",
-        "time.ctime",
-        "time.gmtime",
-        "time.localtime",
         "time.monotonic",
         "time.monotonic_ns",
         "time.perf_counter",
         "time.perf_counter_ns",
         "time.sleep",
-        "time.strftime",
         "time.time",
         "time.time_ns",
     }
@@ -54,7 +50,7 @@ def callbacks(source: Source) -> Iterator[Problem]:
             if asked := host_call(source, given):
                 yield source.problem(
                     given,
-                    f"{asked}() cannot be called here: {ast.unparse(call.func)}() does not wait "
+                    f"{asked}() cannot be called here: {source.text(call.func)}() does not wait "
                     "for the host",
                     BEFORE if _is_clock(source, given, asked) else FIRST,
                 )
@@ -88,7 +84,7 @@ def dunders(source: Source) -> Iterator[Problem]:
 def host_call(source: Source, given: ast.expr) -> str:
     """What a function asks the host for, as the author calls it; empty if for nothing."""
     if _asks(source, given):
-        return ast.unparse(given)
+        return source.text(given)
     if isinstance(given, ast.Lambda):
         return next((asked for _, asked in _host_calls(source, given, set())), "")
     if isinstance(given, ast.Call) and source.origin(given.func) == "functools.partial":
@@ -109,7 +105,7 @@ def _host_calls(
     for node in ast.walk(function):
         if isinstance(node, ast.Call):
             if _asks(source, node.func):
-                yield node, ast.unparse(node.func)
+                yield node, source.text(node.func)
             elif isinstance(inner := source.function(node.func), ast.FunctionDef):
                 for _, asked in _host_calls(source, inner, seen):
                     yield node, asked

@@ -81,7 +81,11 @@ PATH_FILES = frozenset(
 ENCODINGS = re.compile(r"(us[-_]?)?ascii|utf[-_]?(8|16|32)([-_]?[lb]e)?", re.IGNORECASE)
 LAZY = "lazy list"
 ENDLESS = frozenset({"itertools.count", "itertools.cycle"})
-EAGER = frozenset({"enumerate", "filter", "list", "map", "set", "sorted", "sum", "tuple"})
+# How many arguments they have when the last one is gone through to its end.
+EAGER = {
+    **dict.fromkeys(("enumerate", "list", "set", "sorted", "sum", "tuple"), 1),
+    **dict.fromkeys(("filter", "map"), 2),
+}
 DATE_PARTS = (("%Y", "%y", "%G"), ("%m", "%b", "%B", "%j", "%V"), ("%d", "%j", "%u", "%a", "%A"))
 WHOLE_DATES = ("%c", "%x", "%D", "%F", "%s")
 TYPING_ALIASES = frozenset(
@@ -133,7 +137,7 @@ def exceptions(source: Source) -> Iterator[Problem]:
     for call in source.nodes(ast.Call):
         if not is_exception(source.origin(call.func)):
             continue
-        name = ast.unparse(call.func)
+        name = source.text(call.func)
         if len(call.args) > 1 or call.keywords:
             text = 'f"..."' if len(call.args) > 1 else '"..."'
             yield source.problem(
@@ -167,9 +171,8 @@ def lazy_lists(source: Source) -> Iterator[Problem]:
                 "this is a list in the sandbox, so `next()` does not take it",
                 "`next(iter([...]), default)`",
             )
-        elif origin in EAGER:
-            for argument in call.args:
-                yield from _endless(source, argument)
+        elif origin in EAGER and len(call.args) == EAGER[origin]:
+            yield from _endless(source, call.args[-1])
         elif origin == "zip" and all(_is_endless(source, argument) for argument in call.args):
             for argument in call.args[:1]:
                 yield from _endless(source, argument)
@@ -239,8 +242,11 @@ def encodings(source: Source) -> Iterator[Problem]:
 
 
 def _encodings(source: Source, call: ast.Call) -> Iterator[ast.expr]:
-    is_method = isinstance(call.func, ast.Attribute) and call.func.attr in ("encode", "decode")
-    is_type = source.origin(call.func) in ("str", "bytes")
+    origin = source.origin(call.func)
+    is_type = origin in ("str", "bytes")
+    is_method = False
+    if isinstance(call.func, ast.Attribute) and not origin:
+        is_method = call.func.attr in {"encode", "decode"} - source.members
     if is_method or is_type:
         yield from call.args[int(is_type) : int(is_type) + 1]
         yield from (one.value for one in call.keywords if one.arg == "encoding")

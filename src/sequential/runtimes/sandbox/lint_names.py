@@ -11,8 +11,10 @@ from sequential.runtimes.sandbox.vm_names import vm_names
 
 MODULE_GLOBALS = frozenset({"__name__", "__file__", "__doc__"})
 FUTURE = frozenset({"annotations"})
-_IMPORT_ERRORS = {"ImportError", "ModuleNotFoundError", "Exception", "BaseException"}
-_NAME_ERRORS = {"NameError", "Exception", "BaseException"}
+_IMPORT_ERRORS = {"ImportError", "ModuleNotFoundError"}
+_NAME_ERRORS = {"NameError"}
+_ANY_ERROR = {"Exception", "BaseException"}
+_SMALL = ast.Import | ast.ImportFrom | ast.Assign | ast.Expr | ast.Pass
 
 
 def closest(name: str, known: Iterable[str], instead: str = "") -> str:
@@ -185,12 +187,18 @@ def _visible(source: Source, node: ast.AST) -> set[str]:
 
 
 def _is_caught(source: Source, node: ast.AST, errors: set[str]) -> bool:
-    """Whether the author expects that this may fail: it stands in a `try` that says so."""
+    """Whether the author expects that this may fail: it stands in a `try` that says so.
+
+    One that catches everything says so if it is about nothing else.
+    """
     below: ast.AST = node
     for above in source.above(node):
         if isinstance(above, ast.Try) and below in above.body:
+            is_small = len(above.body) == 1 and isinstance(above.body[0], _SMALL)
+            expected = errors | _ANY_ERROR if is_small and isinstance(node, ast.stmt) else errors
             for handler in above.handlers:
-                if handler.type is None or errors & _caught(source, handler.type):
+                caught = _caught(source, handler.type) if handler.type else _ANY_ERROR
+                if caught & expected:
                     return True
         below = above
     return False

@@ -6,6 +6,7 @@ are called by their own names, methods of services "services.<service>.<method>"
 """
 
 import ast
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, TypeVar, overload
@@ -20,8 +21,8 @@ Node = TypeVar("Node", bound=ast.AST)
 Other = TypeVar("Other", bound=ast.AST)
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 Child = tuple[ast.AST, "Scope"]
+LONGEST_SHOWN = 50
 _GIVEN = vm_names().builtins | TASK_NAMES
-MOST_ALIASES = 8  # names that stand for names that stand for names ...
 
 
 class Problem(msgspec.Struct, frozen=True, order=True):
@@ -32,6 +33,11 @@ class Problem(msgspec.Struct, frozen=True, order=True):
     message: str
     instead: str = ""
     severity: Literal["error", "warning"] = "error"
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines as Python counts them, which is not how `str.splitlines` does."""
+    return re.split(r"\r\n|\r|\n", text)
 
 
 class Binding(msgspec.Struct, frozen=True):
@@ -54,15 +60,22 @@ class Scope:
         self.redirected: dict[str, str] = {}  # names declared global or nonlocal
 
     def bind(self, name: str, binding: Binding) -> None:
-        self._home(name).bindings.setdefault(name, []).append(binding)
+        self.bindings.setdefault(name, []).append(binding)
+
+    def redirect(self) -> None:
+        """Move what is bound to names declared global or nonlocal to where they live."""
+        for name in self.redirected:
+            for binding in self.bindings.pop(name, []):
+                self._home(name).bind(name, binding)
 
     def find(self, name: str) -> "Scope | None":
         """The scope whose name this is; None: nowhere in the file."""
         scope: Scope | None = self._home(name)
-        start = scope
+        is_direct = True  # what a class binds is seen in its own body only
         while scope is not None:
-            if name in scope.bindings and (scope.kind != "class" or scope is start):
+            if name in scope.bindings and (scope.kind != "class" or is_direct):
                 return scope
+            is_direct = is_direct and scope.kind == "comprehension"
             scope = scope.parent
         return None
 
@@ -86,7 +99,7 @@ class Source:
     """A parsed task with the questions that the rules ask."""
 
     def __init__(self, text: str, tree: ast.Module, services: Services) -> None:
-        self.lines = text.splitlines()
+        self.lines = lines_of(text)
         self.tree = tree
         self.services = services
         self.parents: dict[ast.AST, ast.AST] = {}
@@ -94,8 +107,12 @@ class Source:
         self.module = Scope(tree, None, "module")
         self.annotations: set[ast.AST] = set()
         self._by_type: dict[type[ast.AST], list[ast.AST]] = defaultdict(list)
+        self._origins: dict[ast.AST, str] = {}
+        self._types: dict[ast.AST, str] = {}
         self._loads: dict[tuple[Scope | None, str], list[ast.Name]] = defaultdict(list)
         self._read()
+        for scope in {*self.scopes.values()}:
+            scope.redirect()
         for node in self.nodes(ast.Name):
             if isinstance(node.ctx, ast.Load):
                 self._loads[self.scopes[node].find(node.id), node.id].append(node)
@@ -114,6 +131,14 @@ class Source:
         text = self.lines[line - 1] if line <= len(self.lines) else ""
         column = len(text.encode("utf-8", "replace")[:offset].decode("utf-8", "replace")) + 1
         return Problem(line, column, message, instead, severity)
+
+    def text(self, node: ast.AST) -> str:
+        """An expression as it is shown in a message."""
+        try:
+            text = ast.unparse(node)
+        except RecursionError:
+            return "..."
+        return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
 
     @overload
     def nodes(self, first: type[Node], /) -> Iterator[Node]: ...
@@ -161,40 +186,48 @@ class Source:
             return found[0].node
         return None
 
-    def origin(self, node: ast.AST | None, depth: int = 0) -> str:
+    def origin(self, node: ast.AST) -> str:
         """What an expression stands for; empty when it is a value of the task's own."""
+        if node not in self._origins:
+            self._origins[node] = ""  # the answer for names that stand for each other in a circle
+            self._origins[node] = self._find_origin(node)
+        return self._origins[node]
+
+    def _find_origin(self, node: ast.AST) -> str:
         if isinstance(node, ast.Attribute):
-            owner = self.origin(node.value, depth)
+            owner = self.origin(node.value)
             return f"{owner}.{node.attr}" if owner else ""
-        if not isinstance(node, ast.Name) or depth > MOST_ALIASES:
+        if not isinstance(node, ast.Name):
             return ""
         scope = self.scopes[node].find(node.id)
         if scope is None:
             return node.id if node.id in _GIVEN else ""
-        found = {self._origin_of(one, depth) for one in scope.bindings[node.id]}
+        found = {self._origin_of(one) for one in scope.bindings[node.id]}
         return found.pop() if len(found) == 1 else ""
 
-    def _origin_of(self, binding: Binding, depth: int) -> str:
+    def _origin_of(self, binding: Binding) -> str:
         if binding.kind == "assign" and isinstance(binding.value, ast.Name | ast.Attribute):
-            return self.origin(binding.value, depth + 1)
+            return self.origin(binding.value)
         return binding.origin
 
-    def type(self, node: ast.AST | None, depth: int = 0) -> str:
+    def type(self, node: ast.AST) -> str:
         """The type of an expression where it is plain to see, as `vm_names.json` calls it."""
-        if node is None or depth > MOST_ALIASES:
-            return ""
-        if literal := literal_type(node):
-            return literal
+        if node not in self._types:
+            self._types[node] = ""
+            self._types[node] = literal_type(node) or self._find_type(node)
+        return self._types[node]
+
+    def _find_type(self, node: ast.AST) -> str:
         match node:
             case ast.Name():
                 found = self.bindings(node)
-                types = {self.type(one.value, depth + 1) for one in found}
+                types = {self.type(one.value) if one.value else "" for one in found}
                 return types.pop() if len(types) == 1 else ""
             case ast.Call(func=function):
                 return RESULTS.get(self.origin(function), "")
             case ast.Await(value=ast.Call(func=function)):
                 return RESULTS.get(f"await {self.origin(function)}", "")
-            case ast.BinOp(left=left, op=ast.Div()) if self.type(left, depth + 1) == "Path":
+            case ast.BinOp(left=left, op=ast.Div()) if self.type(left) == "Path":
                 return "Path"
         return ""
 
@@ -228,6 +261,16 @@ class Source:
 
     def _children(self, node: ast.AST, scope: Scope) -> Iterable[Child]:
         match node:
+            case ast.Constant():
+                return ()
+            case ast.Name():
+                if isinstance(node.ctx, ast.Store):
+                    self._assign(node, node.id, scope)
+                return ()
+            case ast.Attribute():
+                return ((node.value, scope),)
+            case ast.Call():
+                pass  # the last of the frequent ones
             case ast.FunctionDef() | ast.AsyncFunctionDef():
                 scope.bind(node.name, Binding("def", node))
                 return self._function(node, scope)
@@ -300,8 +343,6 @@ class Source:
 
     def _bind(self, node: ast.AST, scope: Scope) -> None:
         match node:
-            case ast.Name(id=name, ctx=ast.Store()):
-                self._assign(node, name, scope)
             case ast.Import(names=names):
                 for alias in names:
                     origin = alias.name if alias.asname else alias.name.partition(".")[0]
@@ -333,7 +374,7 @@ class Source:
                 while scope.kind == "comprehension" and scope.parent:
                     scope = scope.parent
                 scope.bind(name, Binding("assign", node, value))
-            case ast.AnnAssign():
-                pass
+            case ast.AnnAssign() if scope.kind != "class":
+                pass  # an annotation alone gives a name no value, but a dataclass a field
             case _:
                 scope.bind(name, Binding("other", node))

@@ -143,7 +143,7 @@ def inheritance(source: Source) -> Iterator[Problem]:
     for node in source.nodes(ast.ClassDef):
         if not node.bases and not node.keywords:
             continue
-        base = ast.unparse(node.bases[0]) if node.bases else ""
+        base = source.text(node.bases[0]) if node.bases else ""
         last = base.partition("[")[0].rpartition(".")[2]
         instead = BASES.get(last, INHERITANCE.instead)
         if last.endswith(("Error", "Exception", "Warning", "Exit")):

@@ -144,13 +144,13 @@ def methods_as_values(source: Source) -> Iterator[Problem]:
             continue  # a.count.x: an attribute that happens to have such a name
         yield source.problem(
             node,
-            f"`{ast.unparse(node)}` can only be called here, not be used as a value",
+            f"`{source.text(node)}` can only be called here, not be used as a value",
             _as_lambda(source, node),
         )
 
 
 def _as_lambda(source: Source, node: ast.Attribute) -> str:
-    name = ast.unparse(node)
+    name = source.text(node)
     return f"`lambda x: {name}(x)`, or call it: `{name}(...)`"
 
 
@@ -227,7 +227,7 @@ def exception_attributes(source: Source) -> Iterator[Problem]:
         if node.attr in OF_EXCEPTIONS or not found:
             continue
         if all(one.kind == "exception" for one in found):
-            name = ast.unparse(node.value)
+            name = source.text(node.value)
             instead = f"`str({name})`"
             if node.attr in ("__class__", "__name__"):
                 instead = f"`type({name}).__name__`"
@@ -242,7 +242,7 @@ def hidden_attributes(source: Source) -> Iterator[Problem]:
         if function and (is_store or node.attr in OF_FUNCTIONS):
             yield source.problem(
                 node,
-                f"functions have no attributes here: {ast.unparse(node)}",
+                f"functions have no attributes here: {source.text(node)}",
                 "a variable, or a dict" if is_store else "write the name as a text",
             )
         elif node.attr in NO_ATTRIBUTES and node.attr not in source.members:

@@ -2,12 +2,12 @@
 
 import ast
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 
 import msgspec
 
-from sequential.runtimes.sandbox.lint import Problem
+from sequential.runtimes.sandbox.lint_source import Problem, lines_of
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -219,9 +219,15 @@ class TypeFindings:
     """Turns findings into problems, next to those the linter found already."""
 
     def __init__(self, source: str, tree: ast.Module | Problem, known: Sequence[Problem]) -> None:
-        self._lines = source.splitlines()
+        self._lines = lines_of(source)
         self._known = {(one.line, one.column) for one in known}
-        self._kept = set(_kept_names(tree, self._known)) if isinstance(tree, ast.Module) else set()
+        nodes = list(ast.walk(tree)) if isinstance(tree, ast.Module) else []
+        self._kept = set(_kept_names(nodes, self._known))
+        self._given = {
+            node.attr
+            for node in nodes
+            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+        }
 
     def problems(self, findings: Sequence[Finding]) -> Iterator[Problem]:
         for finding in findings:
@@ -232,7 +238,8 @@ class TypeFindings:
                 continue
             for wording in WORDINGS.get(finding.code, ()):
                 if match := re.search(wording.pattern, finding.message):
-                    yield _told(wording, match, finding)
+                    if match.groupdict().get("name") not in self._given:
+                        yield _told(wording, match, finding)
                     break
 
     def _is_consequence(self, finding: Finding) -> bool:
@@ -246,9 +253,9 @@ class TypeFindings:
         return name is not None and name[0] in self._kept
 
 
-def _kept_names(tree: ast.Module, known: set[tuple[int, int]]) -> Iterator[str]:
+def _kept_names(nodes: Iterable[ast.AST], known: set[tuple[int, int]]) -> Iterator[str]:
     """Names given to calls that were found to miss their `await`."""
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
             place = (node.value.lineno, node.value.col_offset + 1)
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
@@ -282,4 +289,4 @@ def _meant(owner: str, name: str) -> str:
 def _plain(text: str) -> str:
     """A type as people write it: `Literal["a"]` is shown as the value itself."""
     text = re.sub(r"^Literal\[(.+)\]$", r"\1", text)
-    return text.replace("Unknown", "Any").replace("LiteralString", "str").replace("`", "")
+    return text.replace("Unknown", "Any").replace("LiteralString", "str")
