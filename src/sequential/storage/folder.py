@@ -53,16 +53,18 @@ except ImportError as error:
         "--storage, such as memory: or a database, or run this in WSL"
     ) from error
 
-from sequential.storage import files, folder_journal, folder_tasks, folder_view
+from sequential.storage import files, folder_journal, folder_snapshot, folder_tasks, folder_view
 from sequential.storage.base import StorageAdapter, matches
 from sequential.storage.files import Folder
 from sequential.storage.folder_journal import Line, State
 from sequential.storage.folder_lease import Lease, is_locked
-from sequential.storage.folder_payloads import pack, resolve_call, resolve_run
+from sequential.storage.folder_payloads import pack, resolve
 from sequential.storage.folder_places import Places, RunFiles
+from sequential.storage.folder_snapshot import Position
 
 T = TypeVar("T")
 _THREADS = 16
+_ALL = -1  # calls delivered after this turn: all
 
 
 class FolderAdapter(StorageAdapter):
@@ -107,7 +109,7 @@ class FolderAdapter(StorageAdapter):
         except FileExistsError:
             raise RunExistsError(f"run {run.id} exists already") from None
         try:
-            folder_view.write(place, stored, (), folder_view.Position(len(text), run.turn))
+            folder_view.write(place, stored, (), Position(len(text), run.turn))
         except OSError:
             pass  # the run is created: its journal is there
         return run
@@ -120,7 +122,7 @@ class FolderAdapter(StorageAdapter):
     def _get_run(self, run_id: str) -> TaskRun | None:
         place = self.places.find(run_id)
         state = place and self._load(place)
-        return resolve_run(place, state.run) if place and state else None
+        return resolve(place, state.run) if place and state else None
 
     async def update_task_run(self, run_id: str, **changes: Any) -> TaskRun:
         def update(lease: Lease) -> TaskRun:
@@ -182,15 +184,15 @@ class FolderAdapter(StorageAdapter):
         state = place and self._load(place)
         if place is None or state is None:
             return None
-        call = state.calls.get(number) or folder_journal.scan(place, 0).calls.get(number)
-        return resolve_call(place, call) if call else None
+        call = state.calls.get(number) or folder_journal.scan(place, _ALL).calls.get(number)
+        return resolve(place, call) if call else None
 
     async def update_stack_run(self, call_id: str, **changes: Any) -> StackRun:
         def update(lease: Lease) -> StackRun:
             call = lease.call(_split(call_id)[1]) or self._get_call(call_id)
             if call is None:
                 raise StorageError(f"there is no call {call_id}")
-            call = evolve(resolve_call(lease.files, call), **changes)
+            call = evolve(resolve(lease.files, call), **changes)
             lease.write(at=call.updated_at, calls=(call,))
             return call
 
@@ -199,7 +201,7 @@ class FolderAdapter(StorageAdapter):
     async def query_stack_runs(self, **filters: Any) -> list[StackRun]:
         return await self._do(self._query_calls, filters)
 
-    def _query_calls(self, filters: dict[str, Any], after: int | None = 0) -> list[StackRun]:
+    def _query_calls(self, filters: dict[str, Any], after: int | None = _ALL) -> list[StackRun]:
         found: list[StackRun] = []
         for place in self._wanted(filters.get("task_run_id")):
             try:
@@ -226,7 +228,7 @@ class FolderAdapter(StorageAdapter):
     def _calls(self, place: RunFiles, after: int | None) -> list[StackRun]:
         state = self._load(place, after)
         calls = state.calls if state else {}
-        return [resolve_call(place, calls[number]) for number in sorted(calls)]
+        return [resolve(place, calls[number]) for number in sorted(calls)]
 
     # --- task functions --------------------------------------------------------------------------
 
@@ -267,13 +269,7 @@ class FolderAdapter(StorageAdapter):
 
     def _get_snapshot(self, run_id: str) -> Snapshot | None:
         place = self.places.find(run_id)
-        try:
-            data = files.read(place.snapshot) if place else b""
-        except OSError:
-            return None
-        turn, mark, rest = data.partition(b"\n")
-        whole = mark and turn.isdigit() and len(turn) < 18
-        return Snapshot(run_id, int(turn), rest) if whole else None
+        return folder_snapshot.read(place) if place else None
 
     async def append_log(self, run_id: str, line: LogLine) -> None:
         await self._do(self._write, run_id, _writing(at=line.at, log=line.text))

@@ -104,9 +104,16 @@ def encode(record: Any) -> bytes:
         ) from error
 
 
-def encode_line(line: Line) -> bytes:
-    body = encode(line)[:-1]
+def encode_line(record: msgspec.Struct) -> bytes:
+    """A record as one line that ends in its checksum."""
+    body = encode(record)[:-1]
     return b'%b%b%08x"}\n' % (body, _MARK, zlib.crc32(body))
+
+
+def line_of(text: bytes) -> bytes | None:
+    """The JSON of a line made by `encode_line`; None if its checksum does not fit."""
+    body, _, check = text.rpartition(_MARK)
+    return body + b"}" if check == b'%08x"}\n' % zlib.crc32(body) else None
 
 
 def read_lines(run: RunFiles, start: int = 0) -> Iterator[tuple[Line, int]]:
@@ -130,13 +137,12 @@ def read_lines(run: RunFiles, start: int = 0) -> Iterator[tuple[Line, int]]:
 
 
 def _decode(run: RunFiles, text: bytes, start: int) -> Line:
-    body, _, check = text.rpartition(_MARK)
-    if check != b'%08x"}\n' % zlib.crc32(body):
+    if (whole := line_of(text)) is None:
         raise _damage(run, start, "the checksum does not fit the line")
     try:
-        line = _decoder.decode(body + b"}")
+        line = _decoder.decode(whole)
     except files.BAD_JSON as error:
-        raise _damage(run, start, files.explain_json(error, body)) from error
+        raise _damage(run, start, files.explain_json(error, whole)) from error
     if line.format > FORMAT:
         raise StorageError(
             f"{run.folder.shown(run.journal)} was written by a newer version of "

@@ -13,13 +13,13 @@ import fcntl
 import os
 import time
 from collections.abc import Iterable
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
 from sequential.core.model import Snapshot, StackRun, TaskRun, evolve
 from sequential.errors import DamagedRunError, RunBusyError, RunNotFoundError, StorageError
-from sequential.storage import files, folder_view
+from sequential.storage import files, folder_snapshot, folder_view
 from sequential.storage.folder_journal import (
     CALL_FIELDS,
     RUN_FIELDS,
@@ -27,12 +27,12 @@ from sequential.storage.folder_journal import (
     encode,
     encode_line,
 )
-from sequential.storage.folder_payloads import TREES, pack, resolve_run
+from sequential.storage.folder_payloads import TREES, Record, pack, resolve
 from sequential.storage.folder_places import RunFiles
+from sequential.storage.folder_snapshot import Position
 
 PATIENCE = (0.0005, 0.001, 0.002, 0.004, 0.008)  # seconds: others lock for a moment only
 _WRITE = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-Record = TypeVar("Record", TaskRun, StackRun)
 
 
 class Lease:
@@ -49,7 +49,7 @@ class Lease:
         self._descriptor = _lock(run)
         try:
             state = folder_view.load(run)
-            self.run = resolve_run(run, state.run)
+            self.run = resolve(run, state.run)
             self._cut_torn_tail(state.end)
         except BaseException:
             self.close()
@@ -105,18 +105,15 @@ class Lease:
 
     def write_view(self) -> None:
         """Replace the view. The journal has it all, so a failure here is no failure of the run."""
-        waiting = tuple(self._open[number][1] for number in sorted(self._open))
-        at = folder_view.Position(self._view_end, self._turn)
         try:
-            folder_view.write(self.files, self._stored, waiting, at)
+            folder_view.write(self.files, self._stored, self._waiting(), self._position())
         except OSError:
             pass
 
     def write_snapshot(self, snapshot: Snapshot) -> None:
         """Keep the newest snapshot; it is a cache, so losing it is no failure either."""
-        data = b"%d\n%b" % (snapshot.turn, snapshot.data)
         try:
-            files.replace(self.files.snapshot, data, durable=False)
+            folder_snapshot.write(self.files, snapshot, self._position(), self._waiting())
         except OSError:
             pass
 
@@ -134,6 +131,12 @@ class Lease:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+    def _position(self) -> Position:
+        return Position(self._view_end, self._turn)
+
+    def _waiting(self) -> tuple[StackRun, ...]:
+        return tuple(self._open[number][1] for number in sorted(self._open))
 
     def _pack(self, new: Record, old: Record | None, stored: Record | None, name: str) -> Record:
         """`new` as it is stored; what `old` had already is not encoded again."""

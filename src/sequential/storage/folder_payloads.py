@@ -9,7 +9,7 @@ value ever takes its name.
 import hashlib
 import os
 import re
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -19,6 +19,7 @@ from sequential.storage import files
 from sequential.storage.folder_journal import encode
 from sequential.storage.folder_places import RunFiles
 
+Record = TypeVar("Record", TaskRun, StackRun)
 INLINE = 64 << 10  # bytes of JSON that stay in the record
 TREES = ("input", "result")  # the fields of runs and calls that hold values of any size
 _KEY = "$payload"
@@ -40,30 +41,17 @@ def pack(run: RunFiles, name: str, value: Any) -> Any:
     return {_KEY: {"file": file, "size": len(text), "sha256": digest}}
 
 
-def pack_call(run: RunFiles, call: StackRun) -> StackRun:
-    name = f"call-{call.sequence}"
-    return evolve(
-        call,
-        input=pack(run, f"{name}-input", call.input),
-        result=pack(run, f"{name}-result", call.result),
-    )
-
-
-def resolve_run(run: RunFiles, record: TaskRun) -> TaskRun:
+def resolve(run: RunFiles, record: Record) -> Record:
     """The record with the values in place of their references."""
-    if _is_reference(record.input) or _is_reference(record.result):
+    if _is_packed(record.input) or _is_packed(record.result):
         return evolve(
             record, input=_resolve(run, record.input), result=_resolve(run, record.result)
         )
     return record
 
 
-def resolve_call(run: RunFiles, record: StackRun) -> StackRun:
-    if _is_reference(record.input) or _is_reference(record.result):
-        return evolve(
-            record, input=_resolve(run, record.input), result=_resolve(run, record.result)
-        )
-    return record
+def _is_packed(value: Any) -> bool:
+    return type(value) is msgspec.Raw or _is_reference(value)
 
 
 def _is_reference(value: Any) -> bool:
@@ -71,6 +59,8 @@ def _is_reference(value: Any) -> bool:
 
 
 def _resolve(run: RunFiles, value: Any) -> Any:
+    if type(value) is msgspec.Raw:
+        return _decoder.decode(value)
     if not _is_reference(value):
         return value
     reference = value[_KEY]

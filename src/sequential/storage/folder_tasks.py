@@ -31,13 +31,13 @@ _PROGRAM = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,60}\.(py|js)\Z")
 _config = msgspec.json.Decoder(TaskConfig)
 
 
-class Meta(msgspec.Struct, frozen=True, omit_defaults=True):
+class Meta(msgspec.Struct, frozen=True):
     """The content of `meta.json`. `program` is given when it is not `code.py`."""
 
     created: str = ""
     updated: str = ""
     version: int = 1
-    program: str = ""
+    program: str | msgspec.UnsetType = msgspec.UNSET
 
 
 _meta = msgspec.json.Decoder(Meta)
@@ -88,7 +88,7 @@ def store(folder: Folder, function: TaskFunction) -> TaskFunction:
         created=function.created_at,
         updated=function.updated_at,
         version=function.version,
-        program="" if function.filename == _PROGRAMS[0] else function.filename,
+        program=msgspec.UNSET if function.filename == _PROGRAMS[0] else function.filename,
     )
     _write(f"{path}/{function.filename}", _code_bytes(function))
     _write(f"{path}/config.json", _pretty(function.config))

@@ -12,18 +12,12 @@ import msgspec
 
 from sequential.core.model import StackRun, TaskRun
 from sequential.errors import DamagedRunError
-from sequential.storage import files
+from sequential.storage import files, folder_snapshot
 from sequential.storage.folder_journal import RUN_FIELDS, State, encode, read_lines, scan
 from sequential.storage.folder_places import RunFiles
+from sequential.storage.folder_snapshot import Position
 
 _MARK = b',\n  "crc": "'
-
-
-class Position(msgspec.Struct, frozen=True):
-    """How far of the journal a view covers."""
-
-    bytes: int
-    turn: int
 
 
 class View(TaskRun, frozen=True, omit_defaults=True, kw_only=True):
@@ -46,17 +40,30 @@ def write(run: RunFiles, record: TaskRun, waiting_for: tuple[StackRun, ...], at:
 def load(run: RunFiles, after: int | None = None) -> State:
     """The state of a run as of now, with the calls not delivered up to turn `after`.
 
-    Without `after`: those not delivered at all. It costs what was journaled since the view was
-    written, unless `after` lies before that. Raises `DamagedRunError`; `FileNotFoundError` when
-    there is no such run.
+    Without `after`: those not delivered at all. It costs what was journaled since the view or the
+    snapshot was written, unless `after` lies before both. Raises `DamagedRunError`, and
+    `FileNotFoundError` when there is no such run.
     """
     view = read(run)
-    if view is None or (after is not None and after < view.turn):
+    if view is None:
         return scan(run, after)
-    for line, end in read_lines(run, view.end):
-        view.fold(line, after)
-        view.end = end
-    return view
+    if after is not None and after < view.turn:
+        head = folder_snapshot.read_head(run)
+        if head is None or after < head.journal.turn:
+            return scan(run, after)
+        calls = {call.sequence: call for call in head.waiting_for}
+        try:
+            return _fold_rest(run, State(view.run, calls, head.journal.bytes), after)
+        except DamagedRunError:  # either the snapshot does not fit, or the journal is damaged
+            return scan(run, after)
+    return _fold_rest(run, view, after)
+
+
+def _fold_rest(run: RunFiles, state: State, after: int | None) -> State:
+    for line, end in read_lines(run, state.end):
+        state.fold(line, after)
+        state.end = end
+    return state
 
 
 def read(run: RunFiles) -> State | None:

@@ -1,0 +1,85 @@
+"""What does not grow with the length of a run: bytes read, not seconds, are counted."""
+
+from pathlib import Path
+
+import pytest
+
+from sequential.core.model import Commit, Snapshot, Status, evolve
+from sequential.storage.folder import FolderAdapter
+from sequential.storage.folder_journal import Line, encode_line
+from sequential.testing.storage_contract import NOW, SOON, delivered, new_call, new_run
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="counts with /proc")
+
+
+def bytes_read():
+    return int(Path("/proc/self/io").read_text().split()[1])
+
+
+async def a_long_run(folder, calls):
+    """A parked run with a journal of so many calls, two lines of it younger than the snapshot."""
+    adapter = FolderAdapter(folder)
+    run = await adapter.create_task_run(new_run())
+    journal = next(folder.glob("*/runs/*.journal"))
+    with journal.open("ab") as file:
+        for number in range(calls):
+            done = delivered(new_call(run, number), number + 2, result={"text": "x" * 300})
+            file.write(
+                encode_line(Line(NOW, number + 2, run={"turn": number + 2}, requested=(done,)))
+            )
+    next(folder.glob("*/runs/*.json")).unlink()
+    claimed = await adapter.claim(run.id, "token", NOW, SOON)
+    turn = claimed.turn
+    step = Commit(evolve(claimed, turn=turn + 1), "token", (new_call(run, calls),))
+    await adapter.commit(evolve(step, snapshot=Snapshot(run.id, turn + 1, b"state")))
+    for number in (1, 2):
+        last = delivered(new_call(run, calls + number - 1), turn + 1 + number)
+        asked = new_call(run, calls + number)
+        step = Commit(evolve(claimed, turn=turn + 1 + number), "token", (asked,), (last,))
+        await adapter.commit(step)
+    await adapter.close()
+    return run.id, turn + 1
+
+
+async def cost_of_going_on(folder, run_id, turn):
+    adapter = FolderAdapter(folder)
+    start = bytes_read()
+    run = await adapter.claim(run_id, "next", NOW, SOON)
+    assert await adapter.get_snapshot(run_id)
+    calls = await adapter.load_calls(run_id, turn)
+    assert [call.sequence for call in calls] == [run.turn - 4, run.turn - 3, run.turn - 2]
+    parked = evolve(run, status=Status.SUSPENDED, lease_token=None, lease_until=None)
+    await adapter.commit(Commit(parked, "next"))
+    assert (await adapter.get_task_run(run_id)).turn == turn + 2
+    assert len(await adapter.query_task_runs(status="suspended")) == 1
+    await adapter.get_pending_stack_runs()
+    assert await adapter.wakeups(NOW) == []
+    read = bytes_read() - start
+    await adapter.close()
+    return read
+
+
+async def test_going_on_after_20_000_calls_reads_as_much_as_after_20(tmp_path):
+    costs = []
+    for calls in (20, 20_000):
+        folder = tmp_path / str(calls)
+        run_id, turn = await a_long_run(folder, calls)
+        size = next(folder.glob("*/runs/*.journal")).stat().st_size
+        costs.append(await cost_of_going_on(folder, run_id, turn))
+    assert size > 10_000_000
+    assert abs(costs[1] - costs[0]) < 1000
+    assert costs[1] < 100_000
+
+
+async def test_a_list_reads_no_large_values_and_no_more_runs_than_it_shows(tmp_path):
+    adapter = FolderAdapter(tmp_path)
+    for number in range(30):
+        await adapter.create_task_run(new_run(number, input={"text": "x" * 200_000}))
+    start = bytes_read()
+    assert len(await adapter.query_task_runs()) == 30
+    every = bytes_read() - start
+    assert every < 100_000
+    start = bytes_read()
+    assert len(await adapter.query_task_runs(limit=3)) == 3
+    assert bytes_read() - start < every / 5
+    await adapter.close()

@@ -1,0 +1,148 @@
+import subprocess
+import sys
+
+import pytest
+
+from sequential.errors import ConfigError, UnknownAdapterError
+from sequential.storage import registry
+from sequential.storage.folder import FolderAdapter
+from sequential.storage.memory import MemoryAdapter
+from sequential.storage.registry import create_adapter, register_adapter, registered_adapters
+
+
+class MyAdapter(MemoryAdapter):
+    def __init__(self, location, config):
+        super().__init__()
+        self.location, self.config, self.ready = location, config, False
+
+    async def init(self):
+        self.ready = True
+
+
+def make(location, **config):
+    return MyAdapter(location, config)
+
+
+@pytest.fixture(autouse=True)
+def _forget(monkeypatch):
+    monkeypatch.setattr(registry, "_registered", {})
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "folder"),
+    [
+        ("default", {}, "tasks"),
+        ("folder", {}, "tasks"),
+        ("", {}, "tasks"),
+        ("folder:./my/tasks", {}, "my/tasks"),
+        ("folder", {"path": "there"}, "there"),
+        ("folder:C:odd", {}, "C:odd"),
+    ],
+)
+async def test_the_folder_is_the_default(tmp_path, monkeypatch, name, config, folder):
+    monkeypatch.chdir(tmp_path)
+    adapter = await create_adapter(name, **config)
+    assert type(adapter) is FolderAdapter
+    assert adapter.folder.path == str(tmp_path / folder)
+    await adapter.close()
+
+
+async def test_memory():
+    assert type(await create_adapter("memory:")) is MemoryAdapter
+    assert type(await create_adapter("memory")) is MemoryAdapter
+    with pytest.raises(ConfigError, match="takes no location"):
+        await create_adapter("memory:x")
+
+
+async def test_an_adapter_of_ones_own_hides_no_other(tmp_path):
+    register_adapter("mine", make)
+    adapter = await create_adapter("mine:here", size=3)
+    assert (adapter.location, adapter.config, adapter.ready) == ("here", {"size": 3}, True)
+    assert (await create_adapter("mine://host/x")).location == "mine://host/x"
+    assert registered_adapters() == ["folder", "memory", "mine"]
+    assert type(await create_adapter("memory")) is MemoryAdapter
+
+
+@pytest.mark.parametrize("name", ["folder", "memory", "default", "", "a b", "a:b", "A"])
+def test_a_name_that_is_taken_or_no_word_is_refused(name):
+    with pytest.raises(ConfigError, match="cannot name a storage adapter"):
+        register_adapter(name, make)
+
+
+async def test_what_is_no_factory_is_refused():
+    with pytest.raises(ConfigError, match="is str: give a function"):
+        register_adapter("mine", "not a function")
+    register_adapter("mine", lambda location: object())
+    with pytest.raises(ConfigError, match="returned object"):
+        await create_adapter("mine")
+
+
+async def test_an_unknown_option_is_refused():
+    with pytest.raises(ConfigError, match="unexpected keyword argument 'siize'"):
+        await create_adapter("folder", siize=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("foldr:x", 'did you mean "folder"?'),
+        ("Memory", 'did you mean "memory"?'),
+        ("postgres://user:secret@host/db", "there are folder, memory"),
+        ("x" * 200, "there are folder, memory"),
+    ],
+)
+async def test_an_unknown_name_lists_what_there_is(name, hint):
+    with pytest.raises(UnknownAdapterError) as caught:
+        await create_adapter(name)
+    assert hint in str(caught.value)
+    assert "secret" not in str(caught.value)
+    assert len(str(caught.value)) < 150
+
+
+async def test_an_installed_package_brings_its_adapter(tmp_path, monkeypatch):
+    (tmp_path / "their_adapter.py").write_text(
+        "from sequential.storage.memory import MemoryAdapter\n"
+        "def create(location): return MemoryAdapter()\n"
+    )
+    info = tmp_path / "their_adapter-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their-adapter\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[sequential.adapters]\n"
+        "theirs = their_adapter:create\nfolder = their_adapter:create\ngone = their_adapter:no\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert registered_adapters() == ["folder", "gone", "memory", "theirs"]
+    assert isinstance(await create_adapter("theirs:x"), MemoryAdapter)
+    assert type(await create_adapter("folder")) is FolderAdapter
+    with pytest.raises(ConfigError, match="gone is installed but cannot be loaded"):
+        await create_adapter("gone")
+
+
+CHECK = """
+import sys
+import sequential.storage.registry
+assert not {m for m in sys.modules if m.startswith("sequential.storage.") and "registry" not in m
+            and "base" not in m}, sys.modules
+"""
+
+
+def test_no_adapter_is_imported_before_it_is_chosen():
+    subprocess.run([sys.executable, "-c", CHECK], check=True)
+
+
+WINDOWS = """
+import sys
+sys.modules["fcntl"] = None
+from sequential.errors import ConfigError
+try:
+    import sequential.storage.folder
+except ConfigError as error:
+    assert "Windows" in str(error) and "memory:" in str(error)
+else:
+    raise SystemExit("no error")
+"""
+
+
+def test_without_file_locks_the_folder_store_names_alternatives():
+    subprocess.run([sys.executable, "-c", WINDOWS], check=True)
