@@ -75,7 +75,7 @@ class Commands(GroupWithExample):
     example="""
     init
     create-task my-emails --inputs userId,email
-    run my-emails --input '{"userId": "123", "email": "ada@example.com"}'
+    run my-emails --input '{"userId": "1", "email": "a@b.org"}'
     """,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
@@ -100,22 +100,22 @@ def start() -> None:
     output.prepare()
     code = 0
     try:
-        code = _run()
+        code = run()
         output.flush()
-    except BrokenPipeError:
+    except output.OutputError as error:
         output.silence()
-        code = 128 + signal.SIGPIPE
-    except OSError as error:  # of our own output: everything else is explained in `_run`
-        output.silence()
-        output.err(f"Error: the output cannot be written: {error.strerror or error}")
-        code = 1
+        if isinstance(error.cause, BrokenPipeError):
+            code = 128 + signal.SIGPIPE
+        else:
+            code = _error(f"the output cannot be written: {error.cause.strerror}", 1)
     sys.exit(code)
 
 
-def _run() -> int:
+def run(arguments: list[str] | None = None) -> int:
+    """Run the command line with these arguments, else the process's; returns the exit code."""
     program = _program()
     try:
-        result: Any = cli.main(prog_name=program, standalone_mode=False)
+        result: Any = cli.main(arguments, prog_name=program, standalone_mode=False)
         return result if isinstance(result, int) else 0
     except click.exceptions.Exit as leaving:
         return leaving.exit_code
@@ -129,8 +129,8 @@ def _run() -> int:
     except SequentialError as error:
         message = str(error).replace(f"`{NAMES[0]} ", f"`{program} ")
         return _error(message, 1 if error.fault == "engine" else 2)
-    except output.OutputError as error:
-        raise error.cause from None
+    except output.OutputError:
+        raise
     except Exception as error:
         if _is_debugging():
             raise

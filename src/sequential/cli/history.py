@@ -53,7 +53,7 @@ def history_command(project: Project, name: str, limit: int, as_json: bool) -> N
     cls=WithExample,
     example="""
     show my-emails 019a2b3c-4d5e
-    show my-emails 019a2b3c-4d5e --json | jq '.stack_runs[].operation'
+    show my-emails 019a2b3c --json | jq .stack_runs
     """,
 )
 @click.argument("name")

@@ -108,8 +108,11 @@ def has_colour(file: TextIO | None) -> bool:
 
 def flush() -> None:
     """Write out what is left on stdout, so that a failure is noticed here and not at exit."""
-    if sys.stdout is not None:
-        sys.stdout.flush()
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        raise OutputError(error) from error
 
 
 def silence() -> None:

@@ -126,9 +126,13 @@ def resume_command(project: Project, run_id: str, verbose: bool, as_json: bool) 
 
 async def _drive(engine: "Engine", run: "TaskRun", live: "Live") -> "tuple[TaskRun, int]":
     """The run when it rests, and the number of the signal that stopped it, or 0."""
-    async with live.shown():
-        with _parked_by_signals(engine, live) as received:
-            run = await engine.resume(run.id)
+    try:
+        async with live.shown():
+            with _parked_by_signals(engine, live) as received:
+                run = await engine.resume(run.id)
+    except StorageError:
+        output.hint(f"The run is {run.id}; what was written down before is safe.")
+        raise
     return run, 0 if run.status.is_final or not received else received[0]
 
 

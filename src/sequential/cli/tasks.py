@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     short_help="Make a task that runs as it is.",
     cls=WithExample,
     example="""
-    create-task my-emails --inputs userId,email --description "Search mail"
-    create-task report --inputs day,limit:integer
+    create-task my-emails --inputs userId,email
+    create-task report --inputs limit:integer --description "Top n"
     """,
 )
 @click.argument("name")
