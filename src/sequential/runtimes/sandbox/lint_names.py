@@ -17,10 +17,16 @@ _ANY_ERROR = {"Exception", "BaseException"}
 _SMALL = ast.Import | ast.ImportFrom | ast.Assign | ast.Expr | ast.Pass
 
 
-def closest(name: str, known: Iterable[str], instead: str = "") -> str:
-    """What was probably meant; else `instead`."""
-    found = get_close_matches(name, list(known), n=1, cutoff=0.7)
-    return f"did you mean `{found[0]}`?" if found else instead
+def closest(name: str, known: Iterable[str]) -> str:
+    """What was probably meant, or nothing."""
+    return next(iter(get_close_matches(name, list(known), n=1, cutoff=0.7)), "")
+
+
+def _or_meant(what: str, name: str, known: Iterable[str], instead: str) -> tuple[str, str]:
+    """What is wrong with a name, and what was probably meant instead."""
+    if found := closest(name, known):
+        return f"{what}; did you mean `{found}`?", f"`{found}`"
+    return what, instead
 
 
 def imports(source: Source) -> Iterator[Problem]:
@@ -45,9 +51,9 @@ def _module(source: Source, node: ast.AST, name: str) -> Iterator[Problem]:
         )
     elif name not in vm_names().modules:
         instead = MODULES.get(name) or MODULES.get(root, "")
-        if not rest:
-            instead = instead or closest(name, vm_names().modules)
-        yield source.problem(node, f"the sandbox has no module `{name}`", instead)
+        known = () if instead or rest else vm_names().modules
+        what = f"the sandbox has no module `{name}`"
+        yield source.problem(node, *_or_meant(what, name, known, instead or "leave it out"))
 
 
 def _from(source: Source, node: ast.ImportFrom) -> Iterator[Problem]:
@@ -78,12 +84,17 @@ def _unknown(
     known = frozenset(known)
     for name in names:
         if name not in known:
-            instead = MEMBERS.get(f"{module}.{name}") or closest(name, known)
-            yield source.problem(
-                node,
-                f"the sandbox's `{module}` has no `{name}`",
-                instead or MODULES.get(module, ""),
-            )
+            yield _no_member(source, node, module, name, known)
+
+
+def _no_member(
+    source: Source, node: ast.AST, module: str, name: str, known: Iterable[str]
+) -> Problem:
+    what = f"the sandbox's `{module}` has no `{name}`"
+    instead = MEMBERS.get(f"{module}.{name}", "")
+    if instead:
+        known = ()
+    return source.problem(node, *_or_meant(what, name, known, instead or "leave it out"))
 
 
 def members(source: Source) -> Iterator[Problem]:
@@ -94,8 +105,7 @@ def members(source: Source) -> Iterator[Problem]:
             continue
         known = vm_names().modules[owner]
         if node.attr not in known and f"{owner}.{node.attr}" not in vm_names().modules:
-            instead = MEMBERS.get(f"{owner}.{node.attr}") or closest(node.attr, known)
-            yield source.problem(node, f"the sandbox's `{owner}` has no `{node.attr}`", instead)
+            yield _no_member(source, node, owner, node.attr, known)
 
 
 def services(source: Source) -> Iterator[Problem]:
@@ -124,21 +134,16 @@ def _service(source: Source, node: ast.AST, path: str) -> Iterator[Problem]:
     if not name:
         return
     if name not in source.services:
-        known = ", ".join(sorted(source.services))
-        yield source.problem(
-            node,
-            f"there is no service `{name}`",
-            closest(name, source.services, f"one of: {known}"),
-        )
+        known = f"one of: {', '.join(sorted(source.services))}"
+        what = f"there is no service `{name}`"
+        yield source.problem(node, *_or_meant(what, name, source.services, known))
         return
     methods = source.services[name]
     is_part = any(one == method or one.startswith(f"{method}.") for one in methods)
     if method and methods and not is_part:
-        yield source.problem(
-            node,
-            f"the service `{name}` has no method `{method}`",
-            closest(method, methods, f"one of: {', '.join(sorted(methods)[:12])}"),
-        )
+        known = f"one of: {', '.join(sorted(methods)[:12])}"
+        what = f"the service `{name}` has no method `{method}`"
+        yield source.problem(node, *_or_meant(what, method, methods, known))
 
 
 def undefined_names(source: Source) -> Iterator[Problem]:
@@ -154,27 +159,36 @@ def undefined_names(source: Source) -> Iterator[Problem]:
                 message = message or f"the sandbox has no `{name}`"
                 yield source.problem(node, message, instead)
         elif node in source.annotations:
-            instead = closest(name, _visible(source, node) | known, "leave the annotation out")
+            instead = "leave the annotation out"
             yield source.problem(node, f"`{name}` is not defined", instead, "warning")
         else:
-            yield source.problem(node, f"`{name}` is not defined", _meant(source, node, known))
+            yield _undefined(source, node, known)
 
 
-def _meant(source: Source, node: ast.Name, known: Iterable[str]) -> str:
+def _undefined(source: Source, node: ast.Name, known: frozenset[str]) -> Problem:
+    what = f"`{node.id}` is not defined"
+    instead = MODULES.get(node.id) or _import_of(source, node)
+    names = _visible(source, node)
+    if not instead:
+        names |= known
+        instead = "define it, import it, or take it as a parameter of the function"
+    if node.id in vm_names().modules or node.id in MODULES:
+        names = set()
+    return source.problem(node, *_or_meant(what, node.id, names, instead))
+
+
+def _import_of(source: Source, node: ast.Name) -> str:
+    """The import statement that brings this name, if there is one."""
     modules = vm_names().modules
     homes = [module for module, names in modules.items() if node.id in names]
-    parent = source.parents[node]
     if node.id in modules:
+        parent = source.parents[node]
         is_type = isinstance(parent, ast.Attribute) and parent.attr not in modules[node.id]
-        what = f"from {homes[0]} import" if is_type and homes else "import"
-        return f"`{what} {node.id}` at the top of the file"
-    if node.id in MODULES:
-        return MODULES[node.id]
-    if found := closest(node.id, {*known, *_visible(source, node)}):
-        return found
+        statement = f"from {homes[0]} import" if is_type and homes else "import"
+        return f"`{statement} {node.id}` at the top of the file"
     if homes and len(node.id) > 2:
         return f"`from {homes[0]} import {node.id}` at the top of the file"
-    return "define it, import it, or take it as a parameter of the function"
+    return ""
 
 
 def _visible(source: Source, node: ast.AST) -> set[str]:

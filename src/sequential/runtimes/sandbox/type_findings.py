@@ -4,6 +4,7 @@ import ast
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
+from typing import Literal
 
 import msgspec
 
@@ -177,14 +178,13 @@ WORDINGS: dict[str, tuple[Wording, ...]] = {
 _DOUBTFUL = re.compile(
     r" in union |(type|found|between objects of type|and) `[^`]* \| |type `None`|found `None`"
     r"|`def |`<module|`<class|[Dd]efault value of type `None`|Invalid subscript assignment"
-    r"|Module `"
+    r"|Module `|^Operator `(?:[-+*/%&|^@]|//|\*\*|<<|>>)=`"
 )
-_PARAMETERS = {
-    "fetch": ("data follow_redirects headers json method params retries timeout url").split(),
-}
-_ATTRIBUTES = {
+# What the names of a task have: attributes, and the parameters of `fetch`.
+_KNOWN = {
     "Response": "bytes headers json ok raise_for_status status text url".split(),
     "Headers": "get get_all items keys values".split(),
+    "fetch": "data follow_redirects headers json method params retries timeout url".split(),
 }
 # What clients of other libraries call it.
 _MEANT = {
@@ -232,9 +232,12 @@ class TypeFindings:
     def problems(self, findings: Sequence[Finding]) -> Iterator[Problem]:
         for finding in findings:
             place = (finding.location.row, finding.location.column)
-            if place in self._known or _DOUBTFUL.search(finding.message):
+            if place in self._known:
                 continue
-            if "CoroutineType" in finding.message and self._is_consequence(finding):
+            if "`CoroutineType" in finding.message:
+                if self._is_consequence(finding):
+                    continue
+            elif _DOUBTFUL.search(finding.message):
                 continue
             for wording in WORDINGS.get(finding.code, ()):
                 if match := re.search(wording.pattern, finding.message):
@@ -267,23 +270,16 @@ def _told(wording: Wording, match: re.Match[str], finding: Finding) -> Problem:
     name = match.groupdict().get("name", "")
     parts = [_plain(part) for part in match.groups() if part is not None]
     owner = next((one for one in ("Response", "Headers", "fetch") if one in parts), "")
-    return Problem(
-        finding.location.row,
-        finding.location.column,
-        wording.message.format(*parts, **match.groupdict()),
-        wording.instead or _meant(owner, name),
-        "error" if wording.is_certain else "warning",
-    )
-
-
-def _meant(owner: str, name: str) -> str:
-    if found := _MEANT.get(owner, {}).get(name):
-        return found
-    known = _PARAMETERS.get(owner) or _ATTRIBUTES.get(owner) or []
-    close = get_close_matches(name, known, n=1)
-    if close:
-        return f"did you mean `{close[0]}`?"
-    return f"one of: {', '.join(known)}" if known and name else ""
+    message = wording.message.format(*parts, **match.groupdict())
+    instead = wording.instead or _MEANT.get(owner, {}).get(name, "")
+    if owner and name and not instead:
+        known = _KNOWN[owner]
+        instead = f"one of: {', '.join(known)}"
+        if close := get_close_matches(name, known, n=1):
+            message, instead = f"{message}; did you mean `{close[0]}`?", f"`{close[0]}`"
+    severity: Literal["error", "warning"] = "error" if wording.is_certain else "warning"
+    place = finding.location
+    return Problem(place.row, place.column, message, instead, severity)
 
 
 def _plain(text: str) -> str:
