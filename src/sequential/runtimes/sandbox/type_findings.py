@@ -35,7 +35,7 @@ class Wording(msgspec.Struct, frozen=True):
 
 
 _AWAIT = Wording(
-    r"type `CoroutineType\[",
+    r"`CoroutineType\[",
     "`await` is missing: this is the coroutine, not the answer",
     "`await ...`, here or where it is called",
     is_certain=True,
