@@ -105,7 +105,8 @@ def test_types_are_told_in_plain_words(
     [
         "async def load():\n    return {}\nasync def main():\n    x = load()\n    return x['a']\n",
         "async def main():\n    x = services.mail.list()\n    return x['a']\n",
-        "async def main():\n    n = 1\n    n += [services.mail.list()][0]\n    return n\n",
+        "async def main():\n    n = 1\n    n += services.mail.list()\n    return n\n",
+        "async def main():\n    calls, n = [fetch('u')], 1\n    return n + calls[0]\n",
         "async def main():\n    calls = [fetch(u) for u in 'ab']\n    return calls[0].status\n",
         (
             "class A:\n    async def get(self):\n        return 1\n"
@@ -122,6 +123,13 @@ def test_a_forgotten_await_is_one_error(source: str) -> None:
     (found,) = dry_run(source, task="t", services=SERVICES)
     assert found.message.startswith("`await` is missing")
     assert found.severity == "error"
+
+
+def test_a_superfluous_await_is_told_once() -> None:
+    assert check(in_main("await 5")) == ["2:11 there is nothing to wait for here"]
+    assert check(in_main("r = await fetch('u')\n    return await r")) == [
+        "3:18 `Response` cannot be awaited"
+    ]
 
 
 @pytest.mark.parametrize(

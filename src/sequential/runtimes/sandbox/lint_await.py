@@ -95,7 +95,7 @@ def _used_as_value(source: Source, node: ast.expr) -> str:
             return f": a coroutine has no `{parent.attr}`"
         case ast.Subscript() if parent.value is node:
             return ": a coroutine has no items"
-        case ast.BinOp() | ast.Compare() | ast.UnaryOp() | ast.FormattedValue():
+        case ast.BinOp() | ast.Compare() | ast.UnaryOp() | ast.FormattedValue() | ast.AugAssign():
             return ": this would be the coroutine, not the answer"
         case ast.If() | ast.While() | ast.Assert() | ast.IfExp() if parent.test is node:
             return ": a coroutine is always true"
@@ -142,7 +142,7 @@ def not_awaitable(source: Source) -> Iterator[Problem]:
     """`await` before something that has the answer already."""
     for node in source.nodes(ast.Await):
         if why := _has_answer(source, node.value):
-            yield source.problem(node, why, "leave `await` out")
+            yield source.problem(node.value, why, "leave `await` out")
 
 
 def _has_answer(source: Source, node: ast.expr) -> str:

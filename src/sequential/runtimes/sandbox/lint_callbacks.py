@@ -3,7 +3,7 @@
 import ast
 from collections.abc import Iterator
 
-from sequential.runtimes.sandbox.lint_source import FunctionNode, Problem, Source
+from sequential.runtimes.sandbox.lint_source import Problem, Source
 
 _KEY = -1  # the keyword `key` instead of a position
 # Builtins that call a function, and which of their arguments it is.
@@ -50,19 +50,21 @@ def callbacks(source: Source) -> Iterator[Problem]:
             if asked := host_call(source, given):
                 yield source.problem(
                     given,
-                    f"{asked}() cannot be called here: {source.text(call.func)}() does not wait "
-                    "for the host",
-                    BEFORE if _is_clock(source, given, asked) else FIRST,
+                    f"{source.text(asked)}() cannot be called here: {source.text(call.func)}() "
+                    "does not wait for the host",
+                    BEFORE if source.origin(asked) in CLOCK else FIRST,
                 )
 
 
 def _functions_given(source: Source, call: ast.Call) -> Iterator[ast.expr]:
-    position = CALLERS.get(source.origin(call.func))
-    is_iter_of_list = position == 0 and source.origin(call.func) == "iter" and len(call.args) < 2
+    """The functions that a builtin gets to call."""
+    origin = source.origin(call.func)
+    position = CALLERS.get(origin)
+    is_iter_of_list = origin == "iter" and len(call.args) < 2
     if position is not None and 0 <= position < len(call.args) and not is_iter_of_list:
         yield call.args[position]
     is_sort = isinstance(call.func, ast.Attribute) and call.func.attr == "sort"
-    if position == _KEY or is_sort or source.origin(call.func) == "dataclasses.field":
+    if position == _KEY or is_sort or origin == "dataclasses.field":
         yield from (one.value for one in call.keywords if one.arg in KEYWORDS)
 
 
@@ -75,29 +77,27 @@ def dunders(source: Source) -> Iterator[Problem]:
                 for place, asked in _host_calls(source, method, set()):
                     yield source.problem(
                         place,
-                        f"{asked}() cannot be called in `{method.name}`: it does not wait for the "
-                        "host",
+                        f"{source.text(asked)}() cannot be called in `{method.name}`: it does "
+                        "not wait for the host",
                         "an `async def` method with a name of its own",
                     )
 
 
-def host_call(source: Source, given: ast.expr) -> str:
-    """What a function asks the host for, as the author calls it; empty if for nothing."""
+def host_call(source: Source, given: ast.expr) -> ast.expr | None:
+    """The function of the host that a function calls, or is itself; None if there is none."""
     if _asks(source, given):
-        return source.text(given)
-    if isinstance(given, ast.Lambda):
-        return next((asked for _, asked in _host_calls(source, given, set())), "")
+        return given
     if isinstance(given, ast.Call) and source.origin(given.func) == "functools.partial":
-        return host_call(source, given.args[0]) if given.args else ""
-    function = source.function(given)
-    if isinstance(function, ast.FunctionDef):
-        return next((asked for _, asked in _host_calls(source, function, set())), "")
-    return ""
+        return host_call(source, given.args[0]) if given.args else None
+    function = given if isinstance(given, ast.Lambda) else source.function(given)
+    if isinstance(function, ast.FunctionDef | ast.Lambda):
+        return next((asked for _, asked in _host_calls(source, function, set())), None)
+    return None
 
 
 def _host_calls(
-    source: Source, function: FunctionNode | ast.Lambda, seen: set[ast.AST]
-) -> Iterator[tuple[ast.AST, str]]:
+    source: Source, function: ast.FunctionDef | ast.Lambda, seen: set[ast.AST]
+) -> Iterator[tuple[ast.Call, ast.expr]]:
     """The calls to the host inside of a function, also through plain functions of this file."""
     if function in seen:
         return
@@ -105,7 +105,7 @@ def _host_calls(
     for node in ast.walk(function):
         if isinstance(node, ast.Call):
             if _asks(source, node.func):
-                yield node, source.text(node.func)
+                yield node, node.func
             elif isinstance(inner := source.function(node.func), ast.FunctionDef):
                 for _, asked in _host_calls(source, inner, seen):
                     yield node, asked
@@ -115,14 +115,6 @@ def _asks(source: Source, function: ast.expr) -> bool:
     origin = source.origin(function)
     is_method = origin.startswith("services.") and origin.count(".") > 1
     return is_method or origin in ASKS_HOST
-
-
-def _is_clock(source: Source, given: ast.expr, asked: str) -> bool:
-    return (
-        not asked.startswith("services.")
-        and "await" not in asked
-        and any(asked.endswith(one.rpartition(".")[2]) for one in CLOCK)
-    )
 
 
 RULES = (callbacks, dunders)
