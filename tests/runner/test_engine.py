@@ -397,3 +397,32 @@ async def job(input):
         await engine.store_task("job", code, TaskConfig(name="job"))
         runs = await asyncio.gather(*[engine.run("job", {"n": n}) for n in range(30)])
     assert [run.value for run in runs] == [4 * n for n in range(30)]
+
+
+async def test_outcomes_that_arrive_during_a_commit_are_kept(lab: Any) -> None:
+    commit, advance = lab.storage.commit, asyncio.sleep
+
+    async def slow_commit(change: Any) -> None:
+        await advance(0.003)
+        await commit(change)
+        await advance(0.003)
+
+    lab.storage.commit = slow_commit
+
+    async def soon(x: int) -> int:
+        await advance(0.001 * (x % 7))
+        return x
+
+    lab.methods(soon=soon)
+    run, calls = await lab.run(
+        """
+import asyncio
+async def one(i):
+    return await services.tool.soon(i) + await services.tool.soon(i + 100)
+async def job():
+    return await asyncio.gather(*[one(i) for i in range(12)])
+"""
+    )
+    assert run.value == [2 * i + 100 for i in range(12)]
+    assert len(lab.tool.performed) == len(calls) == 24
+    assert Step.PARKED not in [p.step for p in lab.progress]

@@ -121,9 +121,11 @@ class Drive:
         try:
             while not self._open[sequence].status.is_settled:
                 await self._until_due(self._open[sequence])
-                await self._attempt(sequence)
-            self._arrived.append(sequence)
-            self._changed.set()
+                self._performing.add(sequence)
+                try:
+                    await self._attempt(sequence)
+                finally:
+                    self._performing.discard(sequence)
         except asyncio.CancelledError:
             raise
         except BaseException as error:
@@ -136,24 +138,21 @@ class Drive:
 
     async def _attempt(self, sequence: int) -> None:
         call = self._open[sequence]
-        self._performing.add(sequence)
         self._tell(Step.CALL_STARTED, call)
-        try:
-            call = await self._processor.perform(self.run, call)
-        finally:
-            self._performing.discard(sequence)
+        call = await self._processor.perform(self.run, call)
         # A program that waits in memory for just this takes it at once, with the next commit.
         waits = not self._advancing and sequence in (self._program.waiting or ())
         self._open[sequence] = call
         if not call.status.is_settled:
             await self._record(call)
             self._tell(Step.CALL_RETRYING, call)
-            self._changed.set()
-            return
-        if not waits:
-            await self._record(call)
-            self._recorded.add(sequence)
-        self._tell(Step.CALL_SETTLED, call)
+        else:
+            if not waits:
+                await self._record(call)
+                self._recorded.add(sequence)
+            self._arrived.append(sequence)
+            self._tell(Step.CALL_SETTLED, call)
+        self._changed.set()
 
     async def _record(self, call: StackRun) -> None:
         async with self._commit_order:
@@ -284,7 +283,9 @@ class Drive:
         await self._commit(
             Commit(run, self._token, tuple(requested), tuple(delivered), turn.log, snapshot)
         )
-        self._open = left
+        for sequence in given:  # others may have been settled during the commit
+            del self._open[sequence]
+        self._open.update((call.sequence, call) for call in requested)
         self._arrived = [s for s in self._arrived if s not in given]
         self._recorded -= given
         for sequence in given:
