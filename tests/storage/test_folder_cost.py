@@ -83,3 +83,23 @@ async def test_a_list_reads_no_large_values_and_no_more_runs_than_it_shows(tmp_p
     assert len(await adapter.query_task_runs(limit=3)) == 3
     assert bytes_read() - start < every / 5
     await adapter.close()
+
+
+async def test_looking_for_work_reads_a_finished_run_once(tmp_path):
+    adapter, other = FolderAdapter(tmp_path), FolderAdapter(tmp_path)
+    runs = [
+        await adapter.create_task_run(new_run(i, status=Status.FAILED, code="#" * 10_000))
+        for i in range(10)
+    ]
+    assert await adapter.wakeups(NOW) == []
+    start = bytes_read()
+    assert await adapter.wakeups(NOW) == []
+    assert bytes_read() - start < 10_000
+    assert len(await adapter.query_task_runs(status="failed")) == 10
+    assert len(await adapter.query_task_runs(status=["failed", "pending"])) == 10
+    assert await adapter.query_task_runs(status="completed") == []
+    await other.update_task_run(runs[3].id, status=Status.SUSPENDED, wake_at=NOW)
+    assert await adapter.wakeups(NOW) == [runs[3].id]
+    assert len(await adapter.query_task_runs(status="failed")) == 9
+    await adapter.close()
+    await other.close()

@@ -64,6 +64,7 @@ from sequential.storage.folder_snapshot import Position
 
 T = TypeVar("T")
 _THREADS = 16
+_REMEMBERED = 100_000  # finished runs that a search for work need not read again
 _ALL = -1  # calls delivered after this turn: all
 
 
@@ -75,6 +76,7 @@ class FolderAdapter(StorageAdapter):
         self.folder = Folder(path)
         self.places = Places(self.folder)
         self._held: dict[str, Lease] = {}
+        self._over: dict[str, tuple[int, Status]] = {}
         # Threads that work on one run take turns; runs that share a lock only do so by chance.
         self._locks = [threading.Lock() for _ in range(256)]
         self._pool: ThreadPoolExecutor | None = None
@@ -140,12 +142,31 @@ class FolderAdapter(StorageAdapter):
         if limit is not None and limit <= 0:
             return found
         for place in sorted(self.places.runs(filters.get("task_identifier")), key=_newest_first):
+            if self._is_known_to_differ(place, filters.get("status")):
+                continue
             state, _ = self._try_to_load(place)
+            if state and state.run.status.is_final and len(self._over) < _REMEMBERED:
+                self._over[place.run_id] = state.end, state.run.status
             if state and matches(state.run, filters):
                 found.append(state.run)
                 if len(found) == limit:
                     break
         return found
+
+    def _is_known_to_differ(self, place: RunFiles, status: Any) -> bool:
+        """Whether a run ended with another status, seen earlier, and was not touched since.
+
+        Who looks for work would otherwise read every run that ever ended, each time.
+        """
+        end, over = self._over.get(place.run_id, (0, None))
+        if status is None or over is None or over == status:
+            return False
+        if not isinstance(status, str) and over in status:
+            return False
+        try:
+            return os.lstat(place.journal).st_size == end
+        except FileNotFoundError:
+            return True
 
     async def find_run_ids(self, prefix: str, task: str | None = None) -> list[str]:
         places = await self._do(lambda: list(self.places.runs(task)))
