@@ -49,24 +49,25 @@ def renewed(text: str) -> str:
 
 
 def commands() -> str:
-    return "\n".join(_command_page(path, command) for path, command in _commands(PROGRAM, cli))
+    return "\n".join(_help_page(context) for context in _contexts(cli, PROGRAM, None))
 
 
-def _commands(path: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
-    yield path, command
-    if isinstance(command, click.Group):
-        context = click.Context(command)
-        for name in command.list_commands(context):
-            below = command.get_command(context, name)
-            assert below is not None
-            yield from _commands(f"{path} {name}", below)
-
-
-def _command_page(path: str, command: click.Command) -> str:
+def _contexts(
+    command: click.Command, name: str, parent: click.Context | None
+) -> Iterator[click.Context]:
     settings = {**command.context_settings, "terminal_width": WIDTH, "max_content_width": WIDTH}
-    context = click.Context(command, info_name=path, **settings)
-    shown = "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
-    return f"## {path}\n\n```text\n{shown}\n```\n"
+    context = click.Context(command, parent, info_name=name, **settings)
+    yield context
+    if isinstance(command, click.Group):
+        for below in command.list_commands(context):
+            found = command.get_command(context, below)
+            assert found is not None
+            yield from _contexts(found, below, context)
+
+
+def _help_page(context: click.Context) -> str:
+    shown = "\n".join(line.rstrip() for line in context.get_help().splitlines())
+    return f"## {context.command_path}\n\n```text\n{shown}\n```\n"
 
 
 def error_table() -> str:
