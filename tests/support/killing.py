@@ -10,8 +10,9 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 from sequential.core.model import Commit, Snapshot, Status, TaskRun, evolve
 from sequential.storage.folder import FolderAdapter
@@ -52,10 +53,10 @@ def killing(number: int, mode: str) -> None:
     """Have the `number`-th writing system call of this process kill it."""
     count = 0
 
-    def patched(name):
+    def patched(name: str) -> Callable[..., Any]:
         real = getattr(os, name)
 
-        def call(*args, **kwargs):
+        def call(*args: Any, **kwargs: Any) -> Any:
             nonlocal count
             count += 1
             if count != number:

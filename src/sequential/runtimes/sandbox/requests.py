@@ -42,7 +42,7 @@ def parse(stop: FunctionSnapshot) -> Request:
         return _fetch(*args)
     place = stop.position if stop.position.filename == TASK_FILE else None
     if name in _SLEEPS:
-        return Request("clock", "sleep", args[:1], range=place)
+        return Request("clock", "sleep", (), {"seconds": args[0]}, range=place)
     if name in _HOST_TOOLS:
         return _host_tool(place, *args, **kwargs)
     if name.startswith("services.") and name.count(".") > 1:
