@@ -12,11 +12,11 @@ from sequential.testing.storage_contract import NOW, SOON, delivered, new_call, 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="counts with /proc")
 
 
-def bytes_read():
+def bytes_read() -> int:
     return int(Path("/proc/self/io").read_text().split()[1])
 
 
-async def a_long_run(folder, calls):
+async def a_long_run(folder: Path, calls: int) -> tuple[str, int]:
     """A parked run with a journal of so many calls, two lines of it younger than the snapshot."""
     adapter = FolderAdapter(folder)
     run = await adapter.create_task_run(new_run())
@@ -41,7 +41,7 @@ async def a_long_run(folder, calls):
     return run.id, turn + 1
 
 
-async def cost_of_going_on(folder, run_id, turn):
+async def cost_of_going_on(folder: Path, run_id: str, turn: int) -> int:
     adapter = FolderAdapter(folder)
     start = bytes_read()
     run = await adapter.claim(run_id, "next", NOW, SOON)
@@ -50,7 +50,9 @@ async def cost_of_going_on(folder, run_id, turn):
     assert [call.sequence for call in calls] == [run.turn - 4, run.turn - 3, run.turn - 2]
     parked = evolve(run, status=Status.SUSPENDED, lease_token=None, lease_until=None)
     await adapter.commit(Commit(parked, "next"))
-    assert (await adapter.get_task_run(run_id)).turn == turn + 2
+    found = await adapter.get_task_run(run_id)
+    assert found
+    assert found.turn == turn + 2
     assert len(await adapter.query_task_runs(status="suspended")) == 1
     await adapter.get_pending_stack_runs()
     assert await adapter.wakeups(NOW) == []
@@ -59,7 +61,7 @@ async def cost_of_going_on(folder, run_id, turn):
     return read
 
 
-async def test_going_on_after_20_000_calls_reads_as_much_as_after_20(tmp_path):
+async def test_going_on_after_20_000_calls_reads_as_much_as_after_20(tmp_path: Path) -> None:
     costs = []
     for calls in (20, 20_000):
         folder = tmp_path / str(calls)
@@ -71,7 +73,7 @@ async def test_going_on_after_20_000_calls_reads_as_much_as_after_20(tmp_path):
     assert costs[1] < 100_000
 
 
-async def test_a_list_reads_no_large_values_and_no_more_runs_than_it_shows(tmp_path):
+async def test_a_list_reads_no_large_values_and_no_more_runs_than_it_shows(tmp_path: Path) -> None:
     adapter = FolderAdapter(tmp_path)
     for number in range(30):
         await adapter.create_task_run(new_run(number, input={"text": "x" * 200_000}))
@@ -85,7 +87,7 @@ async def test_a_list_reads_no_large_values_and_no_more_runs_than_it_shows(tmp_p
     await adapter.close()
 
 
-async def test_looking_for_work_reads_a_finished_run_once(tmp_path):
+async def test_looking_for_work_reads_a_finished_run_once(tmp_path: Path) -> None:
     adapter, other = FolderAdapter(tmp_path), FolderAdapter(tmp_path)
     runs = [
         await adapter.create_task_run(new_run(i, status=Status.FAILED, code="#" * 10_000))

@@ -6,7 +6,9 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,16 +30,17 @@ from sequential.testing.storage_contract import (
 from support import killing
 
 
-async def everything(adapter, run_id):
+async def everything(adapter: FolderAdapter, run_id: str) -> bytes:
     """All that can be read of a run, as text."""
     run = await adapter.get_task_run(run_id)
     calls = await adapter.query_stack_runs(task_run_id=run_id)
     return text_of([run, calls, await adapter.get_log(run_id)])
 
 
-async def test_a_process_killed_at_any_system_call_leaves_all_of_a_commit_or_nothing(tmp_path):
+async def test_a_process_killed_at_any_system_call_leaves_all_of_a_commit_or_nothing(
+    tmp_path: Path,
+) -> None:
     expected = [text_of([None, [], []])]  # what is read after so many steps
-    places = RunFiles(FolderAdapter(tmp_path / "model" / "tasks").folder, "my-task", killing.RUN.id)
     reader = FolderAdapter(tmp_path / "model" / "tasks")
     async for _ in killing.scenario(tmp_path / "model"):
         expected.append(await everything(reader, killing.RUN.id))
@@ -45,7 +48,7 @@ async def test_a_process_killed_at_any_system_call_leaves_all_of_a_commit_or_not
     await reader.close()
 
     script = Path(killing.__file__)
-    command = [sys.executable, script, tmp_path / "killed"]
+    command = [sys.executable, str(script), str(tmp_path / "killed")]
     output = await asyncio.to_thread(subprocess.check_output, command, timeout=60)
     acknowledged = json.loads(output)
     assert len(acknowledged) > 60
@@ -61,7 +64,6 @@ async def test_a_process_killed_at_any_system_call_leaves_all_of_a_commit_or_not
             await adapter.commit(Commit(evolve(claimed, turn=50), "next", (call,)))
             assert (await adapter.query_stack_runs(task_run_id=killing.RUN.id))[-1] == call
         await adapter.close()
-    assert places.task == "my-task"
 
 
 CLAIM_AND_WAIT = """
@@ -75,14 +77,16 @@ asyncio.run(main())
 """
 
 
-async def test_the_run_of_a_killed_process_can_be_claimed_at_once(tmp_path):
+async def test_the_run_of_a_killed_process_can_be_claimed_at_once(tmp_path: Path) -> None:
     adapter = FolderAdapter(tmp_path)
     run = await adapter.create_task_run(new_run())
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", CLAIM_AND_WAIT, tmp_path, run.id, stdout=asyncio.subprocess.PIPE
     )
+    assert process.stdout
     assert await process.stdout.readline() == b"claimed\n"
     driven = await adapter.get_task_run(run.id)
+    assert driven
     assert driven.lease_token == "theirs"
     assert await adapter.is_leased(driven, LATER)
     assert await adapter.wakeups(LATER) == []
@@ -98,7 +102,7 @@ async def test_the_run_of_a_killed_process_can_be_claimed_at_once(tmp_path):
     await adapter.close()
 
 
-async def a_driven_run(folder):
+async def a_driven_run(folder: Path) -> tuple[RunFiles, bytes, bytes]:
     """A run in the middle of being driven: its view is older than its journal."""
     adapter = FolderAdapter(folder)
     run = await adapter.create_task_run(new_run())
@@ -114,7 +118,7 @@ async def a_driven_run(folder):
 
 
 @pytest.mark.parametrize("with_view", [True, False])
-async def test_a_tail_torn_at_any_byte_is_ignored_and_cut(tmp_path, with_view):
+async def test_a_tail_torn_at_any_byte_is_ignored_and_cut(tmp_path: Path, with_view: bool) -> None:
     run, before, after = await a_driven_run(tmp_path)
     journal, view = Path(run.journal), Path(run.view)
     whole, seen = journal.read_bytes(), view.read_bytes()
@@ -138,14 +142,14 @@ async def test_a_tail_torn_at_any_byte_is_ignored_and_cut(tmp_path, with_view):
     await adapter.close()
 
 
-def read_all(run, *, scanning):
+def read_all(run: Any, *, scanning: bool) -> bytes:
     state = scan(run, 0) if scanning else folder_view.load(run)
     calls = [state.calls[number] for number in sorted(state.calls)]
     return text_of([state.run, calls, read_log(run)])
 
 
 @pytest.mark.parametrize("file", ["journal", "view"])
-async def test_every_changed_byte_is_noticed_or_harmless(tmp_path, file):
+async def test_every_changed_byte_is_noticed_or_harmless(tmp_path: Path, file: str) -> None:
     run, _, _ = await a_driven_run(tmp_path)
     path = Path(getattr(run, file))
     whole = path.read_bytes()
@@ -169,7 +173,7 @@ async def test_every_changed_byte_is_noticed_or_harmless(tmp_path, file):
     assert harmless <= 2 * len(whole) // 100
 
 
-async def test_damage_stops_the_run_and_no_other(tmp_path):
+async def test_damage_stops_the_run_and_no_other(tmp_path: Path) -> None:
     run, _, _ = await a_driven_run(tmp_path)
     adapter = FolderAdapter(tmp_path)
     other = await adapter.create_task_run(new_run(1))
@@ -200,7 +204,7 @@ async def test_damage_stops_the_run_and_no_other(tmp_path):
     await adapter.close()
 
 
-BROKEN_VIEWS = {
+BROKEN_VIEWS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "not JSON": (lambda view: view.replace(b":", b";", 1), r"\(byte \d+\)"),
     "cut": (lambda view: view[:200], r"\(byte 200\)"),
     "another shape": (lambda view: b'{"id": 1}', r"\$\.id"),
@@ -210,7 +214,9 @@ BROKEN_VIEWS = {
 
 
 @pytest.mark.parametrize("kind", BROKEN_VIEWS)
-async def test_a_damaged_view_is_reported_and_made_again_once_moved_away(tmp_path, kind):
+async def test_a_damaged_view_is_reported_and_made_again_once_moved_away(
+    tmp_path: Path, kind: str
+) -> None:
     run, _, after = await a_driven_run(tmp_path)
     adapter = FolderAdapter(tmp_path)
     other = await adapter.create_task_run(new_run(1))
@@ -233,7 +239,9 @@ async def test_a_damaged_view_is_reported_and_made_again_once_moved_away(tmp_pat
 
 
 @pytest.mark.parametrize("empty", [None, b"", b"\0" * 4096])
-async def test_a_view_lost_with_the_power_is_made_again(tmp_path, empty):
+async def test_a_view_lost_with_the_power_is_made_again(
+    tmp_path: Path, empty: bytes | None
+) -> None:
     run, _, after = await a_driven_run(tmp_path)
     adapter = FolderAdapter(tmp_path)
     Path(run.view).unlink() if empty is None else Path(run.view).write_bytes(empty)
@@ -247,7 +255,7 @@ async def test_a_view_lost_with_the_power_is_made_again(tmp_path, empty):
     await adapter.close()
 
 
-async def test_a_view_ahead_of_its_journal_is_reported(tmp_path):
+async def test_a_view_ahead_of_its_journal_is_reported(tmp_path: Path) -> None:
     run, _, _ = await a_driven_run(tmp_path)
     adapter = FolderAdapter(tmp_path)
     await adapter.claim(run.run_id, "t", NOW, SOON)
@@ -263,7 +271,7 @@ async def test_a_view_ahead_of_its_journal_is_reported(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"garbage\n", b"\0" * 100])
-async def test_a_journal_without_its_first_line_is_damage(tmp_path, content):
+async def test_a_journal_without_its_first_line_is_damage(tmp_path: Path, content: bytes) -> None:
     run, _, _ = await a_driven_run(tmp_path)
     Path(run.journal).write_bytes(content)
     Path(run.view).unlink()
@@ -274,7 +282,7 @@ async def test_a_journal_without_its_first_line_is_damage(tmp_path, content):
     await adapter.close()
 
 
-async def test_losing_the_line_of_a_claim_loses_nothing(tmp_path):
+async def test_losing_the_line_of_a_claim_loses_nothing(tmp_path: Path) -> None:
     adapter = FolderAdapter(tmp_path)
     run = await adapter.create_task_run(new_run())
     journal = next(tmp_path.glob("*/runs/*.journal"))
@@ -283,13 +291,15 @@ async def test_losing_the_line_of_a_claim_loses_nothing(tmp_path):
     await adapter.close()
     journal.write_bytes(created)  # the power failed; the view came through, the line did not
     reader = FolderAdapter(tmp_path)
-    assert (await reader.get_task_run(run.id)).turn == 0
+    found = await reader.get_task_run(run.id)
+    assert found
+    assert found.turn == 0
     assert await reader.wakeups(NOW) == [run.id]
     await reader.claim(run.id, "t", NOW, SOON)
     await reader.close()
 
 
-async def test_a_large_value_that_is_missing_or_changed_is_reported(tmp_path):
+async def test_a_large_value_that_is_missing_or_changed_is_reported(tmp_path: Path) -> None:
     adapter = FolderAdapter(tmp_path)
     run = await adapter.create_task_run(new_run(input={"text": "x" * 70_000}))
     (file,) = tmp_path.glob("*/runs/run-*.data/*.json")
@@ -303,5 +313,5 @@ async def test_a_large_value_that_is_missing_or_changed_is_reported(tmp_path):
         await adapter.claim(run.id, "t", NOW, SOON)
     assert [found.id for found in await adapter.query_task_runs()] == [run.id]  # loads none
     file.write_bytes(whole)
-    assert await adapter.claim(run.id, "t", NOW, SOON)
+    assert (await adapter.claim(run.id, "t", NOW, SOON)).input == {"text": "x" * 70_000}
     await adapter.close()

@@ -7,7 +7,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,8 +19,8 @@ from sequential.storage.folder import FolderAdapter
 from sequential.testing.storage_contract import LATER, NOW, SOON, delivered, new_call, new_run
 
 
-def mount(options, folder):
-    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder]
+def mount(options: str, folder: Path) -> None:
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
     try:
         done = subprocess.run(command, capture_output=True, check=False)
     except FileNotFoundError:
@@ -28,7 +30,7 @@ def mount(options, folder):
 
 
 @pytest.fixture
-def small_disk(tmp_path):
+def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "disk"
     folder.mkdir()
     mount("size=1m", folder)
@@ -36,13 +38,13 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", folder], check=True)
 
 
-async def test_a_full_disk_loses_nothing(small_disk):
+async def test_a_full_disk_loses_nothing(small_disk: Path) -> None:
     adapter = FolderAdapter(small_disk / "tasks")
     run = await adapter.create_task_run(new_run())
     run = await adapter.claim(run.id, "token", NOW, SOON)
     done = []
 
-    async def fill():
+    async def fill() -> None:
         for number in range(100):
             call = new_call(run, number, input={"text": "x" * 30_000})
             await adapter.commit(Commit(evolve(run, turn=number + 1), "token", (call,)))
@@ -62,7 +64,7 @@ async def test_a_full_disk_loses_nothing(small_disk):
     await reader.close()
 
 
-async def test_a_run_goes_on_once_there_is_room(small_disk):
+async def test_a_run_goes_on_once_there_is_room(small_disk: Path) -> None:
     ballast = small_disk / "ballast"
     adapter = FolderAdapter(small_disk / "tasks")
     run = await adapter.create_task_run(new_run())
@@ -86,13 +88,15 @@ async def test_a_run_goes_on_once_there_is_room(small_disk):
     await other.close()
 
 
-async def test_a_full_disk_spoils_no_commit_that_only_lacks_its_view(tmp_path, monkeypatch):
+async def test_a_full_disk_spoils_no_commit_that_only_lacks_its_view(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     adapter = FolderAdapter(tmp_path)
     run = await adapter.create_task_run(new_run())
     claimed = await adapter.claim(run.id, "token", NOW, SOON)
     real = os.write
 
-    def full_but_for_journals(descriptor, data):
+    def full_but_for_journals(descriptor: int, data: Any) -> int:
         if "journal" in str(Path(f"/proc/self/fd/{descriptor}").readlink()):
             return real(descriptor, data)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -120,7 +124,9 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_a_failed_append_is_taken_back(tmp_path, monkeypatch, fault):
+async def test_a_failed_append_is_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
     number, expected = FAULTS[fault]
     adapter = FolderAdapter(tmp_path)
     run = await adapter.create_task_run(new_run())
@@ -131,7 +137,7 @@ async def test_a_failed_append_is_taken_back(tmp_path, monkeypatch, fault):
     before = journal.read_bytes()
     real = os.write
 
-    def fail(descriptor, data=b""):
+    def fail(descriptor: int, data: Any = b"") -> int:
         if number is None:
             return real(descriptor, data[:20])
         raise OSError(number, os.strerror(number))
@@ -147,7 +153,9 @@ async def test_a_failed_append_is_taken_back(tmp_path, monkeypatch, fault):
         with pytest.raises(StorageError):
             await attempt
     assert not await adapter.is_leased(claimed, NOW)
-    assert (await adapter.get_task_run(run.id)).turn == 1
+    found = await adapter.get_task_run(run.id)
+    assert found
+    assert found.turn == 1
     assert (await adapter.claim(run.id, "again", NOW, SOON)).turn == 1
     await adapter.commit(evolve(step, token="again"))
     assert await adapter.load_calls(run.id) == [delivered(call, 2)]
@@ -175,14 +183,16 @@ asyncio.run(main())
 """
 
 
-async def test_a_limit_on_the_size_of_files_is_like_a_full_disk(tmp_path):
+async def test_a_limit_on_the_size_of_files_is_like_a_full_disk(tmp_path: Path) -> None:
     output = await asyncio.to_thread(
-        subprocess.check_output, [sys.executable, "-c", LIMITED, tmp_path], text=True
+        subprocess.check_output, [sys.executable, "-c", LIMITED, str(tmp_path)], text=True
     )
     run_id, turns, message = output.split(maxsplit=2)
     assert "make room" in message
     adapter = FolderAdapter(tmp_path)
-    assert (await adapter.get_task_run(run_id)).turn == int(turns) == 16
+    found = await adapter.get_task_run(run_id)
+    assert found
+    assert found.turn == int(turns) == 16
     assert len(await adapter.get_log(run_id)) == 16
     await adapter.close()
 
@@ -224,7 +234,7 @@ asyncio.run(main())
 """
 
 
-async def test_a_folder_without_permission_can_be_read_and_says_what_to_do():
+async def test_a_folder_without_permission_can_be_read_and_says_what_to_do() -> None:
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
     adapter = FolderAdapter(folder / "tasks")
@@ -235,7 +245,7 @@ async def test_a_folder_without_permission_can_be_read_and_says_what_to_do():
     shutil.rmtree(folder)
 
 
-async def test_a_read_only_disk_can_be_read_and_says_what_to_do(tmp_path):
+async def test_a_read_only_disk_can_be_read_and_says_what_to_do(tmp_path: Path) -> None:
     mount("size=1m", tmp_path)
     try:
         adapter = FolderAdapter(tmp_path / "tasks")
@@ -248,12 +258,12 @@ async def test_a_read_only_disk_can_be_read_and_says_what_to_do(tmp_path):
         subprocess.run(["umount", "-l", tmp_path], check=True)
 
 
-async def check_read_only(folder, run_id, script=UNPRIVILEGED):
+async def check_read_only(folder: Path, run_id: str, script: str = UNPRIVILEGED) -> None:
     modes = [path for path in [folder, *folder.rglob("*")] if os.geteuid() != 0]
     for path in modes:
         path.chmod(path.stat().st_mode & ~0o222)
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    command = [sys.executable, "-c", script, folder, run_id]
+    command = [sys.executable, "-c", script, str(folder), run_id]
     output = await asyncio.to_thread(subprocess.check_output, command, text=True)
     for path in modes:
         path.chmod(path.stat().st_mode | 0o200)

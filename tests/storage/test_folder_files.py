@@ -4,6 +4,9 @@ import json
 import os
 import re
 import zlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +17,7 @@ from sequential.testing.storage_contract import LATER, NOW, SOON, delivered, new
 
 
 @pytest.fixture
-async def adapter(tmp_path, monkeypatch):
+async def adapter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FolderAdapter]:
     monkeypatch.chdir(tmp_path)
     adapter = FolderAdapter("tasks")
     yield adapter
@@ -22,15 +25,17 @@ async def adapter(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def tasks(tmp_path):
+def tasks(tmp_path: Path) -> Path:
     return tmp_path / "tasks"
 
 
-def names(folder):
+def names(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-async def test_nothing_is_created_before_something_is_stored(adapter, tasks):
+async def test_nothing_is_created_before_something_is_stored(
+    adapter: FolderAdapter, tasks: Path
+) -> None:
     await adapter.init()
     assert await adapter.query_task_runs() == []
     assert await adapter.list_task_functions() == []
@@ -39,7 +44,7 @@ async def test_nothing_is_created_before_something_is_stored(adapter, tasks):
     assert not tasks.exists()
 
 
-async def test_the_files_of_a_task_and_its_run(adapter, tasks):
+async def test_the_files_of_a_task_and_its_run(adapter: FolderAdapter, tasks: Path) -> None:
     await adapter.store_task_function(TaskFunction("my-task", "x = 1", TaskConfig("my-task")))
     run = await adapter.create_task_run(new_run(input={"text": "x" * 70_000}))
     claimed = await adapter.claim(run.id, "token", NOW, SOON)
@@ -70,7 +75,9 @@ async def test_the_files_of_a_task_and_its_run(adapter, tasks):
     assert shown["journal"] == {"bytes": len(journal), "turn": 1}
 
 
-async def test_the_journal_is_lines_of_json_that_end_in_a_checksum(adapter, tasks):
+async def test_the_journal_is_lines_of_json_that_end_in_a_checksum(
+    adapter: FolderAdapter, tasks: Path
+) -> None:
     run = await adapter.create_task_run(new_run())
     claimed = await adapter.claim(run.id, "token", NOW, SOON)
     call = new_call(run, 0)
@@ -104,7 +111,7 @@ async def test_the_journal_is_lines_of_json_that_end_in_a_checksum(adapter, task
     }
 
 
-async def test_a_file_by_hand_is_a_task(adapter, tasks):
+async def test_a_file_by_hand_is_a_task(adapter: FolderAdapter, tasks: Path) -> None:
     for name in ("by-hand", "1st", ".hidden", "empty", "con", "with space"):
         (tasks / name).mkdir(parents=True)
         if name != "empty":
@@ -123,7 +130,9 @@ async def test_a_file_by_hand_is_a_task(adapter, tasks):
     assert meta == {"created": function.created_at, "updated": LATER, "version": 1}
 
 
-async def test_a_javascript_task_is_kept_under_its_name(adapter, tasks):
+async def test_a_javascript_task_is_kept_under_its_name(
+    adapter: FolderAdapter, tasks: Path
+) -> None:
     function = TaskFunction("js", "1", TaskConfig("js"), 1, NOW, NOW, "code.js")
     await adapter.store_task_function(function)
     assert await adapter.get_task_function("js") == function
@@ -145,7 +154,9 @@ BAD_CONFIGS = {
 
 
 @pytest.mark.parametrize("text", BAD_CONFIGS)
-async def test_a_mistake_in_a_config_is_shown_with_its_place(adapter, tasks, text):
+async def test_a_mistake_in_a_config_is_shown_with_its_place(
+    adapter: FolderAdapter, tasks: Path, text: str | bytes
+) -> None:
     for name in ("bad", "good"):
         (tasks / name).mkdir(parents=True)
         (tasks / name / "code.py").write_text("x = 1\n")
@@ -159,7 +170,7 @@ async def test_a_mistake_in_a_config_is_shown_with_its_place(adapter, tasks, tex
     assert await adapter.damaged() == [str(caught.value)]
 
 
-async def test_other_files_of_a_task_can_be_wrong_too(adapter, tasks):
+async def test_other_files_of_a_task_can_be_wrong_too(adapter: FolderAdapter, tasks: Path) -> None:
     (tasks / "bad").mkdir(parents=True)
     (tasks / "bad/code.py").write_bytes(b"x = '\xe4'")
     with pytest.raises(InvalidTaskError, match=r"tasks/bad/code\.py is not UTF-8 text \(byte 5\)"):
@@ -172,15 +183,17 @@ async def test_other_files_of_a_task_can_be_wrong_too(adapter, tasks):
 
 
 async def test_a_change_of_directory_does_not_move_the_folder(
-    adapter, tasks, tmp_path, monkeypatch
-):
+    adapter: FolderAdapter, tasks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     run = await adapter.create_task_run(new_run())
     assert (tasks / f"my-task/runs/run-{run.id}.journal").exists()
 
 
-async def test_links_out_of_the_folder_are_not_followed(adapter, tasks, tmp_path):
+async def test_links_out_of_the_folder_are_not_followed(
+    adapter: FolderAdapter, tasks: Path, tmp_path: Path
+) -> None:
     outside = tmp_path / "outside"
     other = FolderAdapter(outside)
     await other.store_task_function(TaskFunction("stolen", "secret", TaskConfig("stolen")))
@@ -207,7 +220,9 @@ async def test_links_out_of_the_folder_are_not_followed(adapter, tasks, tmp_path
     assert names(outside) == before
 
 
-async def test_linked_files_of_a_run_are_not_followed(adapter, tasks, tmp_path):
+async def test_linked_files_of_a_run_are_not_followed(
+    adapter: FolderAdapter, tasks: Path, tmp_path: Path
+) -> None:
     run = await adapter.create_task_run(new_run())
     kept = await adapter.create_task_run(new_run(1))
     journal = tasks / f"my-task/runs/run-{run.id}.journal"
@@ -229,7 +244,9 @@ async def test_linked_files_of_a_run_are_not_followed(adapter, tasks, tmp_path):
         await adapter.get_task_run(kept.id)
 
 
-async def test_a_linked_data_folder_is_not_written_to(adapter, tasks, tmp_path):
+async def test_a_linked_data_folder_is_not_written_to(
+    adapter: FolderAdapter, tasks: Path, tmp_path: Path
+) -> None:
     run = await adapter.create_task_run(new_run())
     (tmp_path / "outside").mkdir()
     (tasks / f"my-task/runs/run-{run.id}.data").symlink_to(tmp_path / "outside")
@@ -238,7 +255,7 @@ async def test_a_linked_data_folder_is_not_written_to(adapter, tasks, tmp_path):
     assert names(tmp_path / "outside") == []
 
 
-async def test_a_task_linked_within_the_folder_is_one(adapter, tasks):
+async def test_a_task_linked_within_the_folder_is_one(adapter: FolderAdapter, tasks: Path) -> None:
     (tasks / "shared").mkdir(parents=True)
     (tasks / "shared/code.py").write_text("x = 1")
     (tasks / "alias").symlink_to("shared")
@@ -246,7 +263,9 @@ async def test_a_task_linked_within_the_folder_is_one(adapter, tasks):
     assert found == ["alias", "shared"]
 
 
-async def test_a_journal_of_a_newer_version_is_left_alone(adapter, tasks):
+async def test_a_journal_of_a_newer_version_is_left_alone(
+    adapter: FolderAdapter, tasks: Path
+) -> None:
     run = await adapter.create_task_run(new_run())
     journal = tasks / f"my-task/runs/run-{run.id}.journal"
     body = journal.read_bytes().rpartition(b',"crc"')[0].replace(b'"format":1', b'"format":9')
@@ -257,7 +276,9 @@ async def test_a_journal_of_a_newer_version_is_left_alone(adapter, tasks):
     assert len(await adapter.damaged()) == 1
 
 
-async def test_a_run_can_be_carried_to_another_folder(adapter, tasks, tmp_path):
+async def test_a_run_can_be_carried_to_another_folder(
+    adapter: FolderAdapter, tasks: Path, tmp_path: Path
+) -> None:
     run = await adapter.create_task_run(new_run(input={"text": "x" * 70_000}))
     await adapter.create_stack_run(call := new_call(run, 0))
     target = tmp_path / "others" / "any-task" / "runs"
@@ -270,7 +291,7 @@ async def test_a_run_can_be_carried_to_another_folder(adapter, tasks, tmp_path):
     await other.close()
 
 
-async def test_a_view_of_another_run_is_noticed(adapter, tasks):
+async def test_a_view_of_another_run_is_noticed(adapter: FolderAdapter, tasks: Path) -> None:
     one, two = [await adapter.create_task_run(new_run(i)) for i in range(2)]
     runs = tasks / "my-task/runs"
     (runs / f"run-{one.id}.json").write_bytes((runs / f"run-{two.id}.json").read_bytes())
@@ -279,7 +300,9 @@ async def test_a_view_of_another_run_is_noticed(adapter, tasks):
 
 
 @pytest.mark.parametrize("data", [b"", b"x", b"\n", b"12", b"-1\nx", b'{"turn":1,"journal":{}}\nx'])
-async def test_a_snapshot_that_cannot_be_read_is_no_snapshot(adapter, tasks, data):
+async def test_a_snapshot_that_cannot_be_read_is_no_snapshot(
+    adapter: FolderAdapter, tasks: Path, data: Any
+) -> None:
     run = await adapter.create_task_run(new_run())
     path = tasks / f"my-task/runs/run-{run.id}.snapshot"
     path.write_bytes(data)
@@ -289,7 +312,9 @@ async def test_a_snapshot_that_cannot_be_read_is_no_snapshot(adapter, tasks, dat
     assert await adapter.get_snapshot(run.id) is None
 
 
-async def test_text_that_is_not_unicode_is_refused_and_changes_nothing(adapter):
+async def test_text_that_is_not_unicode_is_refused_and_changes_nothing(
+    adapter: FolderAdapter,
+) -> None:
     run = await adapter.create_task_run(new_run())
     claimed = await adapter.claim(run.id, "token", NOW, SOON)
     for attempt in (
@@ -305,7 +330,9 @@ async def test_text_that_is_not_unicode_is_refused_and_changes_nothing(adapter):
         await adapter.store_task_function(TaskFunction("x", "\ud800", TaskConfig("x")))
 
 
-async def test_a_large_value_is_not_written_again_when_it_stays(adapter, tasks):
+async def test_a_large_value_is_not_written_again_when_it_stays(
+    adapter: FolderAdapter, tasks: Path
+) -> None:
     run = await adapter.create_task_run(new_run(input="x" * 100_000))
     claimed = await adapter.claim(run.id, "token", NOW, SOON)
     call = new_call(run, 0, input="y" * 100_000)

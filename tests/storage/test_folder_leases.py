@@ -6,14 +6,16 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from sequential.core.model import Commit, LogLine, Status, TaskConfig, TaskFunction, evolve
+from sequential.core.model import Commit, LogLine, Status, TaskConfig, TaskFunction, TaskRun, evolve
 from sequential.errors import DamagedRunError, LeaseLostError, RunBusyError, RunNotFoundError
 from sequential.storage import folder_lease, folder_tasks
 from sequential.storage.folder import FolderAdapter
 from sequential.storage.folder_lease import Lease
+from sequential.storage.folder_places import RunFiles
 from sequential.testing.storage_contract import NOW, SOON, new_call, new_run
 
 RIVAL = """
@@ -36,7 +38,7 @@ asyncio.run(main())
 """
 
 
-async def test_of_two_processes_that_claim_a_run_one_wins(tmp_path):
+async def test_of_two_processes_that_claim_a_run_one_wins(tmp_path: Path) -> None:
     rivals = [
         await asyncio.create_subprocess_exec(
             sys.executable, "-c", RIVAL, tmp_path, stdin=-1, stdout=-1
@@ -44,7 +46,7 @@ async def test_of_two_processes_that_claim_a_run_one_wins(tmp_path):
         for _ in range(2)
     ]
 
-    async def ask(rival, what, run_id):
+    async def ask(rival: Any, what: str, run_id: str) -> str:
         rival.stdin.write(f"{what} {run_id}\n".encode())
         await rival.stdin.drain()
         return (await rival.stdout.readline()).decode().strip() if what == "claim" else ""
@@ -64,12 +66,13 @@ async def test_of_two_processes_that_claim_a_run_one_wins(tmp_path):
             await asyncio.sleep(0.001)
     assert await adapter.damaged() == []
     for rival in rivals:
+        assert rival.stdin
         rival.stdin.close()
         assert await rival.wait() == 0
     await adapter.close()
 
 
-async def test_a_forked_process_does_not_keep_its_parents_lease(tmp_path):
+async def test_a_forked_process_does_not_keep_its_parents_lease(tmp_path: Path) -> None:
     script = f"""
 import asyncio, os, time
 from sequential.storage.folder import FolderAdapter
@@ -89,6 +92,7 @@ asyncio.run(main())
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-W", "ignore", "-c", script, stdout=asyncio.subprocess.PIPE
     )
+    assert process.stdout
     _, child = (await process.stdout.readline()).split()
     await process.wait()
     try:
@@ -98,7 +102,7 @@ asyncio.run(main())
     await adapter.close()
 
 
-async def test_closing_an_adapter_gives_its_leases_back(tmp_path):
+async def test_closing_an_adapter_gives_its_leases_back(tmp_path: Path) -> None:
     one, two = FolderAdapter(tmp_path), FolderAdapter(tmp_path)
     run = await one.create_task_run(new_run())
     driven = await one.claim(run.id, "one", NOW, SOON)
@@ -111,12 +115,14 @@ async def test_closing_an_adapter_gives_its_leases_back(tmp_path):
     await two.close()
 
 
-async def test_a_cancelled_claim_leaves_no_lease(tmp_path, monkeypatch):
+async def test_a_cancelled_claim_leaves_no_lease(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     adapter, other = FolderAdapter(tmp_path), FolderAdapter(tmp_path)
     run = await adapter.create_task_run(new_run())
     real = folder_lease._lock
 
-    def slow(place):
+    def slow(place: RunFiles) -> int:
         time.sleep(0.05)
         return real(place)
 
@@ -133,7 +139,9 @@ async def test_a_cancelled_claim_leaves_no_lease(tmp_path, monkeypatch):
     await other.close()
 
 
-async def test_a_cancelled_commit_is_whole_or_absent_and_the_next_one_follows_it(tmp_path):
+async def test_a_cancelled_commit_is_whole_or_absent_and_the_next_one_follows_it(
+    tmp_path: Path,
+) -> None:
     adapter = FolderAdapter(tmp_path)
     run = await adapter.create_task_run(new_run())
     run = await adapter.claim(run.id, "token", NOW, SOON)
@@ -151,7 +159,7 @@ async def test_a_cancelled_commit_is_whole_or_absent_and_the_next_one_follows_it
     await adapter.close()
 
 
-async def test_the_simple_methods_respect_another_process_but_not_for_long(tmp_path):
+async def test_the_simple_methods_respect_another_process_but_not_for_long(tmp_path: Path) -> None:
     one, two = FolderAdapter(tmp_path), FolderAdapter(tmp_path)
     run = await one.create_task_run(new_run())
     await asyncio.gather(
@@ -171,7 +179,7 @@ async def test_the_simple_methods_respect_another_process_but_not_for_long(tmp_p
     await two.close()
 
 
-async def test_a_run_deleted_while_it_is_driven_stops_there(tmp_path):
+async def test_a_run_deleted_while_it_is_driven_stops_there(tmp_path: Path) -> None:
     adapter = FolderAdapter(tmp_path)
     run = await adapter.create_task_run(new_run())
     claimed = await adapter.claim(run.id, "token", NOW, SOON)
@@ -181,7 +189,7 @@ async def test_a_run_deleted_while_it_is_driven_stops_there(tmp_path):
     await adapter.close()
 
 
-async def test_a_journal_changed_by_another_program_is_not_appended_to(tmp_path):
+async def test_a_journal_changed_by_another_program_is_not_appended_to(tmp_path: Path) -> None:
     adapter = FolderAdapter(tmp_path)
     run = await adapter.create_task_run(new_run())
     claimed = await adapter.claim(run.id, "token", NOW, SOON)
@@ -195,14 +203,16 @@ async def test_a_journal_changed_by_another_program_is_not_appended_to(tmp_path)
     await adapter.close()
 
 
-async def test_who_locks_a_run_of_a_task_just_deleted_finds_no_run(tmp_path, monkeypatch):
+async def test_who_locks_a_run_of_a_task_just_deleted_finds_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     adapter = FolderAdapter(tmp_path)
     await adapter.store_task_function(TaskFunction("my-task", "1", TaskConfig("my-task")))
     run = await adapter.create_task_run(new_run())
     place = adapter.places.existing(run.id)
     real = folder_lease._open
 
-    def open_and_delete(found):
+    def open_and_delete(found: RunFiles) -> int:
         descriptor = real(found)
         assert folder_tasks.delete(adapter.places, "my-task") == 1
         return descriptor
@@ -216,14 +226,16 @@ async def test_who_locks_a_run_of_a_task_just_deleted_finds_no_run(tmp_path, mon
     await adapter.close()
 
 
-async def test_a_task_whose_run_is_claimed_during_its_deletion_comes_back(tmp_path, monkeypatch):
+async def test_a_task_whose_run_is_claimed_during_its_deletion_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     adapter, other = FolderAdapter(tmp_path), FolderAdapter(tmp_path)
     await adapter.store_task_function(TaskFunction("my-task", "1", TaskConfig("my-task")))
     run = await adapter.create_task_run(new_run())
-    claimed = []
+    claimed: list[TaskRun] = []
     real = os.rename
 
-    def claim_and_rename(source, target):
+    def claim_and_rename(source: str, target: str) -> None:
         if not claimed:
             claimed.append(other._claim(run.id, "token", NOW, SOON))
         real(source, target)
@@ -240,11 +252,11 @@ async def test_a_task_whose_run_is_claimed_during_its_deletion_comes_back(tmp_pa
     await other.close()
 
 
-async def test_many_runs_are_driven_at_once(tmp_path):
+async def test_many_runs_are_driven_at_once(tmp_path: Path) -> None:
     adapter = FolderAdapter(tmp_path)
     runs = [await adapter.create_task_run(new_run(i)) for i in range(40)]
 
-    async def drive(run):
+    async def drive(run: TaskRun) -> TaskRun:
         run = await adapter.claim(run.id, run.id, NOW, SOON)
         for turn in range(1, 6):
             run = evolve(run, turn=turn)

@@ -1,9 +1,12 @@
 """Any sequence of operations, crashes included, leaves the folder as it leaves the memory."""
 
 import asyncio
+import functools
 import shutil
 import tempfile
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import hypothesis.strategies as st
 from hypothesis import HealthCheck, settings
@@ -27,11 +30,14 @@ from sequential.core.model import (
     evolve,
 )
 from sequential.errors import SequentialError
+from sequential.storage.base import StorageAdapter
 from sequential.storage.folder import FolderAdapter
 from sequential.storage.memory import MemoryAdapter
 from sequential.testing.storage_contract import NOW, delivered, new_call, new_run, text_of
 
 large = st.none().map(lambda _: "x" * 70_000)
+Operation = Callable[[StorageAdapter], Coroutine[Any, Any, Any]]
+
 texts = st.text(max_size=20) | st.sampled_from(["", '"', '","crc":"', "\0\n"]) | large
 leaves = (
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
@@ -72,7 +78,7 @@ call_changes = st.fixed_dictionaries(
 ).map(lambda changes: consistent(changes))
 
 
-def consistent(changes):
+def consistent(changes: dict[str, Any]) -> dict[str, Any]:
     """What was delivered is not pending any more."""
     if changes.get("delivered_turn") is not None:
         return {**changes, "status": CallStatus.COMPLETED}
@@ -80,23 +86,24 @@ def consistent(changes):
 
 
 class FolderLikeMemory(RuleBasedStateMachine):
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner()
         self.path = Path(tempfile.mkdtemp())
         self.folder, self.memory = FolderAdapter(self.path), MemoryAdapter()
         self.reader = FolderAdapter(self.path)
-        self.calls, self.held, self.claims, self.turn = 0, None, 0, 0
+        self.calls, self.claims, self.turn = 0, 0, 0
+        self.held: str | None = None
 
-    def teardown(self):
+    def teardown(self) -> None:
         self.runner.run(self.folder.close())
         self.runner.run(self.reader.close())
         self.runner.close()
         shutil.rmtree(self.path)
 
-    def both(self, operation):
+    def both(self, operation: Operation) -> Any:
         """The outcome of one operation on both, which must be the same."""
-        outcomes = []
+        outcomes: list[Any] = []
         for adapter in (self.folder, self.memory):
             try:
                 outcomes.append(self.runner.run(operation(adapter)))
@@ -106,17 +113,17 @@ class FolderLikeMemory(RuleBasedStateMachine):
         return outcomes[0]
 
     @initialize(tree=trees, code=texts)
-    def create(self, tree, code):
+    def create(self, tree: Any, code: str) -> None:
         run = new_run(input=tree, code=code)
         self.run_id = run.id
         self.both(lambda adapter: adapter.create_task_run(run))
 
     @rule(changes=run_changes)
-    def update_run(self, changes):
+    def update_run(self, changes: dict[str, Any]) -> None:
         self.both(lambda adapter: adapter.update_task_run(self.run_id, **changes))
 
     @rule(changes=call_changes)
-    def create_call(self, changes):
+    def create_call(self, changes: dict[str, Any]) -> None:
         run = new_run(id=self.run_id)
         call = new_call(run, self.calls, **changes)
         self.calls += 1
@@ -124,23 +131,23 @@ class FolderLikeMemory(RuleBasedStateMachine):
 
     @precondition(lambda self: self.calls)
     @rule(data=st.data(), changes=call_changes)
-    def update_call(self, data, changes):
+    def update_call(self, data: Any, changes: dict[str, Any]) -> None:
         call_id = f"{self.run_id}:{data.draw(st.integers(0, self.calls))}"
         self.both(lambda adapter: adapter.update_stack_run(call_id, **changes))
 
     @rule(text=texts)
-    def log(self, text):
+    def log(self, text: str) -> None:
         if text:
             self.both(lambda adapter: adapter.append_log(self.run_id, LogLine(NOW, text)))
 
     @rule(ahead=st.integers(-2, 1), data=st.binary(max_size=20))
-    def snapshot(self, ahead, data):
+    def snapshot(self, ahead: int, data: Any) -> None:
         snapshot = Snapshot(self.run_id, max(0, self.turn + ahead), data)
         self.both(lambda adapter: adapter.store_snapshot(snapshot))
 
     @precondition(lambda self: not self.held)
     @rule()
-    def claim(self):
+    def claim(self) -> None:
         self.claims += 1
         token = f"token {self.claims}"
         run = self.both(lambda adapter: adapter.claim(self.run_id, token, NOW, ""))
@@ -149,8 +156,9 @@ class FolderLikeMemory(RuleBasedStateMachine):
 
     @precondition(lambda self: self.held)
     @rule()
-    def release(self):
-        self.both(lambda adapter: adapter.release(self.run_id, self.held))
+    def release(self) -> None:
+        token = str(self.held)
+        self.both(lambda adapter: adapter.release(self.run_id, token))
         self.held = None
 
     @rule(
@@ -162,9 +170,20 @@ class FolderLikeMemory(RuleBasedStateMachine):
         saved=st.booleans(),
         stale=st.integers(0, 9),
     )
-    def commit(self, *, data, status, changes, asked, log, saved, stale):
+    def commit(
+        self,
+        *,
+        data: Any,
+        status: Status,
+        changes: dict[str, Any],
+        asked: int,
+        log: str,
+        saved: bool,
+        stale: int,
+    ) -> None:
         token = self.held if self.held and stale else "stale"
         run = self.runner.run(self.memory.get_task_run(self.run_id))
+        assert run
         calls = self.runner.run(self.memory.load_calls(self.run_id, 10**6))
         turn = self.turn + 1
         given = data.draw(st.lists(st.sampled_from(calls), unique_by=id)) if calls else []
@@ -181,7 +200,7 @@ class FolderLikeMemory(RuleBasedStateMachine):
             self.held = self.held if status is Status.RUNNING else None
 
     @rule(damage=st.sampled_from(["", "view", "snapshot", "torn", "zeros"]))
-    def crash(self, damage):
+    def crash(self, damage: str) -> None:
         """The process ends; a power failure may take what was not synchronised."""
         self.runner.run(self.folder.close())
         self.folder, self.held = FolderAdapter(self.path), None
@@ -196,13 +215,13 @@ class FolderLikeMemory(RuleBasedStateMachine):
                 file.write(b'{"at":"2026-' if damage == "torn" else bytes(100))
 
     @invariant()
-    def the_same_is_read(self):
+    def the_same_is_read(self) -> None:
         self.both(lambda adapter: adapter.query_stack_runs(task_run_id=self.run_id))
         self.both(lambda adapter: adapter.get_log(self.run_id))
         self.both(lambda adapter: adapter.get_snapshot(self.run_id))
         self.both(lambda adapter: adapter.get_pending_stack_runs())
         for after in {0, 1, self.turn - 1, self.turn}:
-            self.both(lambda adapter, after=after: adapter.load_calls(self.run_id, after))
+            self.both(functools.partial(_load_calls, self.run_id, after))
         one, two = (
             text_of(self.runner.run(adapter.get_task_run(self.run_id)))
             for adapter in (self.reader, self.memory)
@@ -210,7 +229,11 @@ class FolderLikeMemory(RuleBasedStateMachine):
         assert one == two
 
 
-def test_the_folder_behaves_like_the_memory():
+async def _load_calls(run_id: str, after: int, adapter: StorageAdapter) -> Any:
+    return await adapter.load_calls(run_id, after)
+
+
+def test_the_folder_behaves_like_the_memory() -> None:
     run_state_machine_as_test(
         FolderLikeMemory,
         settings=settings(

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from sequential.storage.memory import MemoryAdapter
@@ -6,10 +8,10 @@ from sequential.testing.storage_contract import StorageContract
 
 class TestMemoryAdapter(StorageContract):
     @pytest.fixture
-    def open_adapter(self):
+    def open_adapter(self) -> Any:
         store = MemoryAdapter()
 
-        async def open_adapter():
+        async def open_adapter() -> Any:
             return store
 
         return open_adapter

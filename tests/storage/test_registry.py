@@ -1,5 +1,7 @@
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,20 +13,20 @@ from sequential.storage.registry import create_adapter, register_adapter, regist
 
 
 class MyAdapter(MemoryAdapter):
-    def __init__(self, location, config):
+    def __init__(self, location: str, config: dict[str, Any]) -> None:
         super().__init__()
         self.location, self.config, self.ready = location, config, False
 
-    async def init(self):
+    async def init(self) -> None:
         self.ready = True
 
 
-def make(location, **config):
+def make(location: str, **config: Any) -> MyAdapter:
     return MyAdapter(location, config)
 
 
 @pytest.fixture(autouse=True)
-def _forget(monkeypatch):
+def _forget(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_registered", {})
 
 
@@ -39,7 +41,9 @@ def _forget(monkeypatch):
         ("folder:C:odd", {}, "C:odd"),
     ],
 )
-async def test_the_folder_is_the_default(tmp_path, monkeypatch, name, config, folder):
+async def test_the_folder_is_the_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, config: dict[str, Any], folder: Path
+) -> None:
     monkeypatch.chdir(tmp_path)
     adapter = await create_adapter(name, **config)
     assert type(adapter) is FolderAdapter
@@ -47,37 +51,40 @@ async def test_the_folder_is_the_default(tmp_path, monkeypatch, name, config, fo
     await adapter.close()
 
 
-async def test_memory():
+async def test_memory() -> None:
     assert type(await create_adapter("memory:")) is MemoryAdapter
     assert type(await create_adapter("memory")) is MemoryAdapter
     with pytest.raises(ConfigError, match="takes no location"):
         await create_adapter("memory:x")
 
 
-async def test_an_adapter_of_ones_own_hides_no_other(tmp_path):
+async def test_an_adapter_of_ones_own_hides_no_other(tmp_path: Path) -> None:
     register_adapter("mine", make)
     adapter = await create_adapter("mine:here", size=3)
+    assert isinstance(adapter, MyAdapter)
     assert (adapter.location, adapter.config, adapter.ready) == ("here", {"size": 3}, True)
-    assert (await create_adapter("mine://host/x")).location == "mine://host/x"
+    adapter = await create_adapter("mine://host/x")
+    assert isinstance(adapter, MyAdapter)
+    assert adapter.location == "mine://host/x"
     assert registered_adapters() == ["folder", "memory", "mine"]
     assert type(await create_adapter("memory")) is MemoryAdapter
 
 
 @pytest.mark.parametrize("name", ["folder", "memory", "default", "", "a b", "a:b", "A"])
-def test_a_name_that_is_taken_or_no_word_is_refused(name):
+def test_a_name_that_is_taken_or_no_word_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="cannot name a storage adapter"):
         register_adapter(name, make)
 
 
-async def test_what_is_no_factory_is_refused():
+async def test_what_is_no_factory_is_refused() -> None:
     with pytest.raises(ConfigError, match="is str: give a function"):
-        register_adapter("mine", "not a function")
-    register_adapter("mine", lambda location: object())
+        register_adapter("mine", "not a function")  # type: ignore[arg-type]
+    register_adapter("mine", lambda location: object())  # type: ignore[arg-type, return-value]
     with pytest.raises(ConfigError, match="returned object"):
         await create_adapter("mine")
 
 
-async def test_an_unknown_option_is_refused():
+async def test_an_unknown_option_is_refused() -> None:
     with pytest.raises(ConfigError, match="unexpected keyword argument 'siize'"):
         await create_adapter("folder", siize=1)
 
@@ -91,7 +98,7 @@ async def test_an_unknown_option_is_refused():
         ("x" * 200, "there are folder, memory"),
     ],
 )
-async def test_an_unknown_name_lists_what_there_is(name, hint):
+async def test_an_unknown_name_lists_what_there_is(name: str, hint: str) -> None:
     with pytest.raises(UnknownAdapterError) as caught:
         await create_adapter(name)
     assert hint in str(caught.value)
@@ -99,7 +106,9 @@ async def test_an_unknown_name_lists_what_there_is(name, hint):
     assert len(str(caught.value)) < 150
 
 
-async def test_an_installed_package_brings_its_adapter(tmp_path, monkeypatch):
+async def test_an_installed_package_brings_its_adapter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "their_adapter.py").write_text(
         "from sequential.storage.memory import MemoryAdapter\n"
         "def create(location): return MemoryAdapter()\n"
@@ -127,7 +136,7 @@ assert not {m for m in sys.modules if m.startswith("sequential.storage.") and "r
 """
 
 
-def test_no_adapter_is_imported_before_it_is_chosen():
+def test_no_adapter_is_imported_before_it_is_chosen() -> None:
     subprocess.run([sys.executable, "-c", CHECK], check=True)
 
 
@@ -144,5 +153,5 @@ else:
 """
 
 
-def test_without_file_locks_the_folder_store_names_alternatives():
+def test_without_file_locks_the_folder_store_names_alternatives() -> None:
     subprocess.run([sys.executable, "-c", WINDOWS], check=True)

@@ -597,6 +597,8 @@ class StorageContract:
         run = await adapter.create_task_run(new_run())
         run = await adapter.claim(run.id, "token", NOW, LATER)
         call = await adapter.create_stack_run(new_call(run, 0))
+        call = await adapter.update_stack_run(call.id, attempts=2)
+        assert call == new_call(run, 0, attempts=2)
         run = await adapter.update_task_run(run.id, wake_at=SOON)
         await adapter.commit(Commit(evolve(run, turn=1), "token", updated=(delivered(call, 1),)))
         assert await adapter.load_calls(run.id) == [delivered(call, 1)]
