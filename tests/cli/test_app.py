@@ -11,8 +11,7 @@ import pytest
 
 from sequential.cli import output
 from sequential.cli.app import COMMANDS, cli
-
-SCRIPT = Path(sys.executable).with_name("sequential-ecosystem")
+from support.command_line import SCRIPT, Project, Start
 
 
 def every_command() -> list[tuple[str, ...]]:
@@ -32,14 +31,16 @@ def every_command() -> list[tuple[str, ...]]:
     return found
 
 
-def test_there_is_every_promised_command():
+def test_there_is_every_promised_command() -> None:
     promised = "init create-task run list describe history show resume delete".split()
     words = {" ".join(path) for path in every_command()}
     assert {*promised, "config show", "config get", "config set"} <= words
 
 
 @pytest.mark.parametrize("path", every_command(), ids=" ".join)
-def test_every_help_shows_an_example_of_its_command(project, path):
+def test_every_help_shows_an_example_of_its_command(
+    project: Project, path: tuple[str, ...]
+) -> None:
     text = project.ok(*path, "--help").out
     _, _, examples = text.partition("Example")
     assert examples
@@ -49,19 +50,21 @@ def test_every_help_shows_an_example_of_its_command(project, path):
 
 
 @pytest.mark.parametrize("path", every_command(), ids=" ".join)
-def test_help_fits_a_terminal_of_eighty_columns(project, path, monkeypatch):
+def test_help_fits_a_terminal_of_eighty_columns(
+    project: Project, path: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     lines = project.ok(*path, "--help").out.splitlines()
     assert [line for line in lines if len(line) > 80] == []
 
 
-def test_short_descriptions_are_not_cut(project):
+def test_short_descriptions_are_not_cut(project: Project) -> None:
     for path in [(), ("config",)]:
         assert "..." not in project.ok(*path, "--help").out.partition("Commands:")[2]
 
 
 @pytest.mark.parametrize("name", ["sequential-ecosystem", "sequential"])
-def test_both_names_are_installed_and_used_in_hints(name, tmp_path):
+def test_both_names_are_installed_and_used_in_hints(name: str, tmp_path: Path) -> None:
     script = SCRIPT.with_name(name)
     shown = subprocess.run([script, "--version"], capture_output=True, text=True, check=True)
     assert shown.stdout.startswith(f"{name} 0.")
@@ -71,7 +74,7 @@ def test_both_names_are_installed_and_used_in_hints(name, tmp_path):
     assert f"`{name} list`" in refused.stderr
 
 
-def test_no_arguments_print_the_help(project):
+def test_no_arguments_print_the_help(project: Project) -> None:
     done = project()
     assert done.code == 2
     assert "create-task" in done.out + done.err
@@ -80,14 +83,14 @@ def test_no_arguments_print_the_help(project):
 @pytest.mark.parametrize(
     ("typed", "meant"), [("rum", "run"), ("creat-task", "create-task"), ("histroy", "history")]
 )
-def test_an_unknown_command_suggests_the_nearest(project, typed, meant):
+def test_an_unknown_command_suggests_the_nearest(project: Project, typed: str, meant: str) -> None:
     done = project(typed)
     assert (done.code, done.out) == (2, "")
     assert f"did you mean {meant}?" in done.err
     assert len(done.err.splitlines()) == 1
 
 
-def test_an_unknown_command_that_is_near_to_none_lists_all(project):
+def test_an_unknown_command_that_is_near_to_none_lists_all(project: Project) -> None:
     done = project("\x1b[31mxyzzy")
     assert all(name in done.err for name in COMMANDS)
     assert "\x1b" not in done.err
@@ -106,16 +109,20 @@ def test_an_unknown_command_that_is_near_to_none_lists_all(project):
         ("--project", "nowhere", "list"),
     ],
 )
-def test_wrong_usage_is_one_line_and_exit_2(project, arguments):
+def test_wrong_usage_is_one_line_and_exit_2(project: Project, arguments: tuple[str, ...]) -> None:
     done = project(*arguments)
     assert (done.code, done.out) == (2, "")
     assert len(done.err.splitlines()) == 1
     assert done.err.startswith("Error: ")
 
 
-@pytest.mark.parametrize("name", ["../evil", "", "a" * 300, "täsk", "con", "class", "a b", "-x", "a\n"])
+@pytest.mark.parametrize(
+    "name", ["../evil", "", "a" * 300, "täsk", "con", "class", "a b", "-x", "a\n"]
+)
 @pytest.mark.parametrize("command", ["create-task", "run", "describe", "history", "delete"])
-def test_hostile_names_are_refused_by_every_command(project, command, name):
+def test_hostile_names_are_refused_by_every_command(
+    project: Project, command: str, name: str
+) -> None:
     done = project(command, "--", name)
     assert (done.code, done.out) == (2, "")
     assert len(done.err.splitlines()) == 1
@@ -125,15 +132,19 @@ def test_hostile_names_are_refused_by_every_command(project, command, name):
 
 @pytest.mark.parametrize("prefix", ["../..", "", "x", "*", "%", "0" * 99])
 @pytest.mark.parametrize("command", [("resume",), ("show", "quick")])
-def test_hostile_run_ids_are_refused(project, command, prefix):
+def test_hostile_run_ids_are_refused(
+    project: Project, command: tuple[str, ...], prefix: str
+) -> None:
     project.task("quick", "def main():\n    return 1\n")
     done = project(*command, "--", prefix)
     assert (done.code, done.out) == (2, "")
     assert "not a run id" in done.err
 
 
-def test_an_unexpected_error_is_one_line_with_a_hint(project, monkeypatch):
-    def broken(*_):
+def test_an_unexpected_error_is_one_line_with_a_hint(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
         raise KeyError("x")
 
     monkeypatch.setattr("sequential.runner.engine.Engine.list_tasks", broken)
@@ -146,7 +157,7 @@ def test_an_unexpected_error_is_one_line_with_a_hint(project, monkeypatch):
         project("list")
 
 
-def test_a_broken_settings_file_is_one_line(project):
+def test_a_broken_settings_file_is_one_line(project: Project) -> None:
     Path(".sequentialrc.json").write_text('{"adaptor": 5}')
     done = project("list")
     assert done.code == 2
@@ -154,7 +165,7 @@ def test_a_broken_settings_file_is_one_line(project):
     assert len(done.err.splitlines()) == 1
 
 
-def test_a_store_that_cannot_be_used_is_one_line(project):
+def test_a_store_that_cannot_be_used_is_one_line(project: Project) -> None:
     Path("tasks").write_text("a file in the place of the folder")
     for command in [("create-task", "a"), ("init",)]:
         done = project(*command)
@@ -163,7 +174,9 @@ def test_a_store_that_cannot_be_used_is_one_line(project):
         assert "tasks" in done.err
 
 
-def test_commands_find_the_project_from_a_folder_below(project, monkeypatch):
+def test_commands_find_the_project_from_a_folder_below(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     project.ok("init")
     project.task("quick", "def main():\n    return 1\n")
     below = project.folder / "deep" / "down"
@@ -174,14 +187,14 @@ def test_commands_find_the_project_from_a_folder_below(project, monkeypatch):
     assert project.ok("--project", str(project.folder), "run", "quick").out == "1\n"
 
 
-def test_an_unknown_adapter_is_refused_with_those_there_are(project):
+def test_an_unknown_adapter_is_refused_with_those_there_are(project: Project) -> None:
     done = project("--storage", "sqlte:x.db", "list")
     assert done.code == 2
     assert "folder" in done.err
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("rum",), ("run", "--help")])
-def test_help_needs_no_heavy_modules(arguments):
+def test_help_needs_no_heavy_modules(arguments: tuple[str, ...]) -> None:
     heavy = {"asyncio", "aiohttp", "msgspec", "rich", "pydantic_monty", "zstandard"}
     code = (
         "import sys; from sequential.cli.app import run; run(sys.argv[1:]); "
@@ -193,7 +206,7 @@ def test_help_needs_no_heavy_modules(arguments):
     assert shown.stdout.splitlines()[-1] == "[]"
 
 
-def test_a_closed_pipe_is_silent(project, start):
+def test_a_closed_pipe_is_silent(project: Project, start: Start) -> None:
     for number in range(3):
         project.task(f"task-{number}", "def main():\n    return 1\n")
     reading, writing = os.pipe()
@@ -207,7 +220,7 @@ def test_a_closed_pipe_is_silent(project, start):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
-def test_output_that_cannot_be_written_is_an_error(project, start):
+def test_output_that_cannot_be_written_is_an_error(project: Project, start: Start) -> None:
     project.task("quick", "def main():\n    return 1\n")
     with Path("/dev/full").open("w") as full:
         done = start("describe", "quick", stdout=full).wait()
@@ -216,7 +229,7 @@ def test_output_that_cannot_be_written_is_an_error(project, start):
     assert len(done.err.splitlines()) == 1
 
 
-def test_text_that_the_encoding_lacks_is_escaped(project, start):
+def test_text_that_the_encoding_lacks_is_escaped(project: Project, start: Start) -> None:
     project.task("quick", "def main():\n    return 'grüße'\n")
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     done = start("run", "quick", env=environment).wait()
@@ -224,7 +237,9 @@ def test_text_that_the_encoding_lacks_is_escaped(project, start):
     assert done.out.isascii()
 
 
-def test_a_folder_that_is_not_there_any_more(project, start, tmp_path):
+def test_a_folder_that_is_not_there_any_more(
+    project: Project, start: Start, tmp_path: Path
+) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
     code = f"cd {gone} && rmdir {gone} && exec {SCRIPT} list"
@@ -235,7 +250,7 @@ def test_a_folder_that_is_not_there_any_more(project, start, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_json_is_safe_to_show():
-    text = output.json_text({"a": "\x1b[31m\x9b\x7f‮ü"})
+def test_json_is_safe_to_show() -> None:
+    text = output.json_text({"a": "\x1b[31m\x9b\x7f\u202eü"})
     assert "ü" in text
-    assert not any(character in text for character in "\x1b\x9b\x7f‮")
+    assert not any(character in text for character in "\x1b\x9b\x7f\u202e")

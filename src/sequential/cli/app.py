@@ -74,8 +74,8 @@ class Commands(GroupWithExample):
     cls=Commands,
     example="""
     init
-    create-task my-emails --inputs userId,email
-    run my-emails --input '{"userId": "1", "email": "a@b.org"}'
+    create-task my-emails --inputs userId
+    run my-emails --input '{"userId": "123"}'
     """,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )

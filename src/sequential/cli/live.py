@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import itertools
 import os
-import shutil
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -107,7 +106,7 @@ class Live:
             await asyncio.sleep(INTERVAL)
 
     def _draw(self) -> None:
-        room = shutil.get_terminal_size().columns - 1
+        room = output.columns(sys.stderr) - 1
         text = cut(f"{next(self._frames)} {self._state()}", room)
         output.err(f"{_ERASE}{output.style(text, 'cyan', file=sys.stderr)}", end="")
         self._picture = True

@@ -100,6 +100,14 @@ def is_terminal(file: TextIO | None) -> bool:
         return False
 
 
+def columns(file: TextIO) -> int:
+    """The width of the terminal a stream goes to."""
+    try:
+        return os.get_terminal_size(file.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80
+
+
 def has_colour(file: TextIO | None) -> bool:
     """Whether to colour: on a terminal, unless NO_COLOR or TERM=dumb say otherwise."""
     wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

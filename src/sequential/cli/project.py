@@ -1,6 +1,5 @@
 """A project as the command line sees it, and `init`, which makes one."""
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -66,6 +65,7 @@ class Project:
         self, work: Callable[["Engine"], Awaitable[T]], observer: "Observer | None" = None
     ) -> T:
         """Run `work` with an engine that is closed afterwards."""
+        import asyncio
 
         async def main() -> T:
             async with self._engine(observer) as engine:

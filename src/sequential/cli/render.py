@@ -1,6 +1,5 @@
 """Tables and source lines for people: in colour and fitted to a terminal, plain text in a pipe."""
 
-import shutil
 import sys
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -37,7 +36,7 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
     On a terminal the wide columns are cut to fit it; in a pipe nothing is cut, and a row is a line.
     """
     if output.is_terminal(sys.stdout):
-        room = shutil.get_terminal_size().columns
+        room = output.columns(sys.stdout)
         parted = [[cell.split("\n") for cell in row] for row in rows]
     else:
         room = None

@@ -1,6 +1,5 @@
 """Runs: `run` and `resume`."""
 
-import asyncio
 import contextlib
 import os
 import signal
@@ -139,6 +138,8 @@ async def _drive(engine: "Engine", run: "TaskRun", live: "Live") -> "tuple[TaskR
 @contextlib.contextmanager
 def _parked_by_signals(engine: "Engine", live: "Live") -> Iterator[list[int]]:
     """The first signal parks the run; the second ends the process, which loses nothing either."""
+    import asyncio
+
     loop = asyncio.get_running_loop()
     received: list[int] = []
 

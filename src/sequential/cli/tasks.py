@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     cls=WithExample,
     example="""
     create-task my-emails --inputs userId,email
-    create-task report --inputs limit:integer --description "Top n"
+    create-task report --inputs day,limit:integer
     """,
 )
 @click.argument("name")

@@ -4,7 +4,7 @@ All text made here is on one line and harmless to a terminal.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from sequential.cli.output import clean, json_text
 from sequential.core import times
@@ -91,8 +91,9 @@ def call_name(call: StackRun, most: int = 60) -> str:
         method = named.get("method", "GET")
         place = url.partition("://")[2] or url
         return clean(short(f"{method} {place}", most))
-    if call.operation == "clock.sleep" and positional and _is_number(positional[0]):
-        return f"sleep {duration(float(positional[0]))}"
+    if call.operation == "clock.sleep":
+        seconds = positional[0] if positional else named.get("seconds")
+        return f"sleep {duration(float(seconds))}" if _is_number(seconds) else "sleep"
     return clean(short(call.operation, most))
 
 
@@ -104,7 +105,7 @@ def call_arguments(call: StackRun, most: int = 60) -> str:
         if isinstance(headers := named.get("headers"), dict):
             named = {**named, "headers": list(headers)}
     elif call.operation == "clock.sleep":
-        positional = []
+        return ""
     parts = [compact(value, most) for value in positional]
     parts += [f"{clean(str(key))}={compact(value, most)}" for key, value in named.items()]
     return short(", ".join(parts), most)
@@ -219,7 +220,7 @@ def _arguments(tree: Any) -> tuple[list[Any], dict[str, Any]]:
     return [], tree if isinstance(tree, dict) else {}
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
