@@ -38,6 +38,7 @@ from sequential.runner.settings import RunnerSettings
 from sequential.runner.stack_processor import StackProcessor
 from sequential.storage.base import StorageAdapter
 
+GRACE = 0.005  # seconds a program keeps its room in any case: many calls are answered by then
 REPLAY_COST = 150e-6  # seconds to replay a turn, about; compared with the cost of a snapshot
 
 
@@ -193,19 +194,23 @@ class Drive:
     async def _idle(self) -> None:
         """Wait until something changes; a program that waits long leaves memory."""
         self._changed.clear()
-        seconds = self._seconds_until(self.run.deadline) if self.run.deadline else None
+        remaining = self._seconds_until(self.run.deadline) if self.run.deadline else None
         if not self._program.is_live:
-            await self._clock.wait(self._changed, seconds)
+            await self._clock.wait(self._changed, remaining)
+            return
+        if await self._wait(GRACE, remaining):
             return
         self._program.lend(self._changed)
         if not self._program.is_unwanted:
-            idle_after = self._settings.idle_after
-            await self._clock.wait(
-                self._changed, idle_after if seconds is None else min(idle_after, seconds)
-            )
+            await self._wait(self._settings.idle_after, remaining)
         self._program.keep(self._changed)
         if not self._ready() and self._error is None:
             await self._leave_memory()
+
+    async def _wait(self, seconds: float, most: float | None) -> bool:
+        """Wait for a change; False when the time has passed without one."""
+        await self._clock.wait(self._changed, seconds if most is None else min(seconds, most))
+        return self._changed.is_set()
 
     async def _leave_memory(self) -> None:
         """Give the program's room to others; its state goes to storage."""
@@ -277,7 +282,7 @@ class Drive:
             run, _ = apply(run, Happening(Event.ADVANCE, wake_at=_earliest(left.values())), now)
             snapshot = await self._due_snapshot(number)
         else:
-            run, _ = apply(run, _ending(turn.state), now)
+            run, _ = apply(run, _ending(turn.state), self._now())
             snapshot = None
             delivered += [call for call in self._leftovers(now) if call.sequence not in given]
         await self._commit(
