@@ -190,7 +190,13 @@ async def one():
     )
     text = project.ok("run", "one", "--verbose").err
     place = f"GET 127.0.0.1:{api.port}/flaky/a/1"
-    for part in ("of one: started", place, "HTTP 503; attempt 2 of 4", "completed in", "sleep"):
+    for part in (
+        "of one: started",
+        place,
+        "attempt 2 of 4 in 1 s, after HTTP 503",
+        "completed in",
+        "sleep",
+    ):
         assert part in text
 
 

@@ -44,7 +44,7 @@ def test_progress_names_calls_attempts_and_times(
     assert re.search(rf"call 1: GET {place}/slow/0.7, 0\.\d s", seen)
     assert "2 calls, 0." in seen
     assert f"GET {place}/slow/0.4, POST {place}/slow/0.5" in seen
-    assert re.search(rf"GET {place}/flaky/a/1: HTTP 503; attempt 2 of 4 in \d s", seen)
+    assert re.search(rf"GET {place}/flaky/a/1: attempt 2 of 4 in \d s, after HTTP 503", seen)
     assert "sleeping until" in seen
     assert "a line \\x1b[31m" in text
     assert "\x1b[31m" not in text.partition("a line")[2].partition("\n")[0]

@@ -154,6 +154,14 @@ def test_any_result_can_be_shown(result: Any) -> None:
         )
 
 
+def test_errors_of_calls_do_not_repeat_the_request() -> None:
+    url = CALL.input["url"]
+    refused = evolve(CALL, error=Failure("OSError", f"POST {url}: it hung up: bye"))
+    assert words.call_error(refused) == "OSError: it hung up: bye"
+    other = evolve(CALL, error=Failure("OSError", "it hung up"))
+    assert words.call_error(other) == "OSError: it hung up"
+
+
 def test_short_ids_tell_runs_apart() -> None:
     other = evolve(RUN, id="019a2b3c-4d5e-7000-8000-000000000002")
     third = evolve(RUN, id="019a2b3c-4d5f-7000-8000-000000000002")

@@ -89,7 +89,7 @@ def _print_runs(runs: "Sequence[TaskRun]") -> None:
     rows = []
     for run in runs:
         if run.error:
-            outcome = words.failure(run.error)
+            outcome = words.short(words.failure(run.error), 200)
         elif run.status.is_final:
             outcome = words.compact(run.result, 200)
         else:
@@ -137,8 +137,7 @@ def _print_run(
         ]
     )
     if run.error and run.error.traceback:
-        render.heading("Traceback")
-        output.out(render.traceback(run.error))
+        output.out("\n" + render.traceback(run.error))
     render.heading("Input")
     render.value(run.input)
     if str(run.status) == "completed":

@@ -152,9 +152,9 @@ def _pending(run: TaskRun, call: StackRun, now: str) -> str:
         return _sleeping(due, now)
     seconds = max(times.seconds_between(now, due), 0.0)
     tries = words.attempt(run, call, call.attempts + 1)
-    reason = words.failure(call.error) or "it failed"
+    reason = words.short(words.call_error(call) or "it failed", 80)
     wait = f"in {seconds:.0f} s" if seconds < 60 else f"at {words.moment(due, now)}"
-    return f"{words.call_name(call, 40)}: {words.short(reason, 60)}; {tries} {wait}"
+    return f"{words.call_name(call, 40)}: {tries} {wait}, after {reason}"
 
 
 def _sleeping(until: str, now: str) -> str:

@@ -252,8 +252,13 @@ def _print_tasks(
 
 
 def _print_task(project: Project, task: "TaskFunction", runs: "list[TaskRun]") -> None:
-    from sequential.cli import render, words
+    from datetime import UTC, datetime
 
+    from sequential.cli import render, words
+    from sequential.core import times
+
+    now = times.to_text(datetime.now(UTC))
+    created, changed = (words.moment(at, now) for at in (task.created_at, task.updated_at))
     config = task.config
     counts: dict[str, int] = {}
     for run in runs:
@@ -266,7 +271,7 @@ def _print_task(project: Project, task: "TaskFunction", runs: "list[TaskRun]") -
             ("description", output.clean(config.description)),
             ("code", output.clean(_path(project, task) or task.filename)),
             ("runtime", output.clean(config.runtime)),
-            ("version", f"{task.version}, changed {task.updated_at}, created {task.created_at}"),
+            ("version", f"{task.version}, changed {changed}, created {created}"),
             ("timeout", words.duration(config.timeout)),
             (
                 "retries",

@@ -114,7 +114,7 @@ def call_arguments(call: StackRun, most: int = 60) -> str:
 def call_result(call: StackRun, most: int = 60) -> str:
     """What came back, or why nothing did."""
     if call.error is not None:
-        return short(failure(call.error), most)
+        return short(call_error(call), most)
     if call.status is not CallStatus.COMPLETED:
         return ""
     answer = call.result
@@ -123,6 +123,15 @@ def call_result(call: StackRun, most: int = 60) -> str:
         body = clean(short(text, most)) if isinstance(text, str) else "(bytes)"
         return short(f"{answer['status']} {body}".strip(), most)
     return "" if call.operation == "clock.sleep" else compact(answer, most)
+
+
+def call_error(call: StackRun) -> str:
+    """Why a call failed, without naming the request once more."""
+    url = _arguments(call.input)[1].get("url")
+    told = failure(call.error)
+    before, found, reason = told.partition(f"{clean(str(url))}: ")
+    kind = before.partition(": ")[0]
+    return f"{kind}: {reason}" if found and reason and ": " in before else told
 
 
 def most_attempts(run: TaskRun, call: StackRun) -> int | None:
@@ -164,7 +173,7 @@ def sentence(run: TaskRun, calls: Sequence[StackRun], now: str, *, is_driven: bo
     if run.status is Status.COMPLETED:
         return f"Completed in {took}, {made}."
     if run.status is Status.FAILED:
-        return f"Failed after {took}{_place(run)}: {failure(run.error)}"
+        return f"Failed after {took}{_place(run)}: {short(failure(run.error), 300)}"
     if run.status is Status.CANCELLED:
         return f"Cancelled after {took}, {made}."
     waiting = [_waiting(run, call, now) for call in calls if not call.status.is_settled]
@@ -203,7 +212,7 @@ def _waiting(run: TaskRun, call: StackRun, now: str) -> str:
     tries = attempt(run, call, call.attempts + 1)
     if not tries:
         return told
-    reason = f" after {short(failure(call.error), 80)}" if call.error else ""
+    reason = f" after {short(call_error(call), 80)}" if call.error else ""
     return f"{told}, {tries}{reason}, next try {'at ' if due > 0 else ''}{until}"
 
 
