@@ -142,7 +142,11 @@ class Drive:
         self._tell(Step.CALL_STARTED, call)
         call = await self._processor.perform(self.run, call)
         # A program that waits in memory for just this takes it at once, with the next commit.
-        waits = not self._advancing and sequence in (self._program.waiting or ())
+        waits = (
+            self._program.is_live
+            and not self._advancing
+            and sequence in (self._program.waiting or ())
+        )
         self._open[sequence] = call
         if not call.status.is_settled:
             await self._record(call)

@@ -37,7 +37,7 @@ class LiveProgram:
         self._slots = slots
         self._secret = secret
         self._runtime: Runtime | None = None
-        self.waiting: tuple[int, ...] | None = None  # None: not known while not in memory
+        self.waiting: tuple[int, ...] | None = None  # None: not known before the first revival
         self.tail = 0  # turns since the newest snapshot: what a revival would have to replay
         self.snapshot_cost = 0.0  # seconds the last snapshot took
 
@@ -100,7 +100,6 @@ class LiveProgram:
         runtime, self._runtime = self._runtime, None
         if runtime is None:
             return
-        self.waiting = None
         try:
             await runtime.close()
         finally:
