@@ -77,6 +77,8 @@ def test_commands_work_as_shown(page: Path, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "examples", tmp_path / "examples", ignore=leave_out)
     own = [block for block in blocks("bash") if block.page == page and block.kind != "skip"]
     with practice_api(any("practice_api.py" in block.text for block in own)) as port:
+        project_file = tmp_path / "examples" / ".sequentialrc.json"
+        project_file.write_text(project_file.read_text().replace("8000", str(port)))
         script = "\n".join(session(own)).replace("8000", str(port))
         done = subprocess.run(
             ["bash", "-c", script],
