@@ -96,7 +96,7 @@ def test_services_of_the_project_are_known(project: Project) -> None:
     assert "find" in done.out
 
 
-def test_a_warning_alone_is_shown_and_is_no_failure(
+def test_a_warning_is_a_problem_as_well(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from sequential.runtimes.sandbox.dry_run import Problem
@@ -105,4 +105,4 @@ def test_a_warning_alone_is_shown_and_is_no_failure(
     monkeypatch.setattr("sequential.runtimes.sandbox.dry_run.dry_run", lambda *_, **__: found)
     project.task("one", "def one():\n    return 1\n")
     done = project("run", "one", "--dry-run")
-    assert (done.code, done.out.splitlines()[0]) == (0, "tasks/one/code.py:1:5: warning: perhaps")
+    assert (done.code, done.out.splitlines()[0]) == (1, "tasks/one/code.py:1:5: warning: perhaps")

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 from sequential.cli import output
 from sequential.cli.inputs import read_input
 from sequential.cli.project import Project
-from sequential.core.inputs import TYPES, check_input
-from sequential.core.model import InputField, TaskConfig, TaskFunction
-from sequential.core.names import check_field_name
-from sequential.errors import ConfigError, InvalidInputError, InvalidNameError
+from sequential.core.inputs import check_input
+from sequential.core.model import TaskConfig, TaskFunction
+from sequential.core.policy import config_problems
+from sequential.errors import ConfigError, InvalidInputError
 
 if TYPE_CHECKING:
     from sequential.runner.engine import Engine
@@ -50,14 +50,13 @@ def check_task(project: Project, name: str, given: str | None, *, as_json: bool)
         task, problems = None, [_problem("", str(error))]
     if task:
         config_file = str(project.task_file(name, "config.json"))
-        problems += [_problem(config_file, message) for message in _of_config(task.config)]
+        problems += [_problem(config_file, message) for message in config_problems(task.config)]
         problems += _of_input(project, task, value)
     if as_json:
         output.document(problems)
     else:
         _print(problems, task.code if task else "")
-    errors = [problem for problem in problems if problem["severity"] == "error"]
-    return 1 if errors else 0
+    return 1 if problems else 0
 
 
 def _services(engine: "Engine", config: TaskConfig) -> dict[str, list[str]]:
@@ -86,36 +85,6 @@ def _problem(
         "instead": instead,
         "severity": severity,
     }
-
-
-def _of_config(config: TaskConfig) -> list[str]:
-    """What is wrong with a policy that has the right form."""
-    found: list[str] = []
-    seen: set[str] = set()
-    for field in config.inputs:
-        found += _of_field(field)
-        if field.name in seen:
-            found.append(f'the input "{field.name}" is declared twice')
-        seen.add(field.name)
-    if config.timeout is not None and config.timeout <= 0:
-        found.append(f"timeout must be more than 0 seconds, this is {config.timeout:g}")
-    return found
-
-
-def _of_field(field: InputField) -> list[str]:
-    found: list[str] = []
-    try:
-        check_field_name(field.name)
-    except InvalidNameError as error:
-        found.append(str(error))
-    fits = TYPES.get(field.type)
-    if fits is None:
-        found.append(
-            f'the input "{field.name}" has the type {field.type!a}: use one of {", ".join(TYPES)}'
-        )
-    elif field.default is not None and not fits(field.default):
-        found.append(f'the default of the input "{field.name}" is not {field.type}')
-    return found
 
 
 def _of_input(project: Project, task: TaskFunction, value: Any) -> list[dict[str, Any]]:

@@ -71,7 +71,7 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
         return f"{self.type}: {self.message}" if self.message else self.type
 
 
-class InputField(msgspec.Struct, frozen=True, omit_defaults=True):
+class InputField(msgspec.Struct, frozen=True):
     """One field of a task's input. `type` is one of `core.inputs.TYPES`."""
 
     name: str
@@ -91,7 +91,7 @@ class RetryPolicy(msgspec.Struct, frozen=True):
     jitter: float = 0.1
 
 
-class Allow(msgspec.Struct, frozen=True, omit_defaults=True):
+class Allow(msgspec.Struct, frozen=True):
     """What a task may reach; None means everything that is public, a list means only this.
 
     `hosts` are host names, `*.example.com`, or addresses, each with an optional `:port`. A host
@@ -113,7 +113,7 @@ class Limits(msgspec.Struct, frozen=True):
     result_kb: int = 16384  # the run's result or one call's arguments, KiB
 
 
-class TaskConfig(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class TaskConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The content of a task's `config.json`. `timeout` is seconds from creation to end."""
 
     name: str

@@ -25,6 +25,7 @@ from sequential.core.model import (
     TaskRun,
     evolve,
 )
+from sequential.core.policy import check_config
 from sequential.errors import AmbiguousRunError, RunNotFoundError, TaskNotFoundError
 from sequential.runner.clock import Clock, SystemClock
 from sequential.runner.progress import Observer, nobody
@@ -121,6 +122,7 @@ class Engine:
         names.check_task_name(name)
         now = times.to_text(self._clock.now())
         config = evolve(config, name=name)
+        check_config(config)
         function = TaskFunction(name, code, config, created_at=now, updated_at=now)
         return await self.storage.store_task_function(function)
 
@@ -149,10 +151,11 @@ class Engine:
     async def create_run(self, task: str, input: Mapping[str, Any] | None = None) -> TaskRun:
         """Write a new run without driving it.
 
-        Raises `TaskNotFoundError`, and `InvalidInputError` that lists all that is wrong with the
-        input; then nothing was written.
+        Raises `TaskNotFoundError`, `ConfigError` when the task's policy cannot be used, and
+        `InvalidInputError` that lists all that is wrong with the input; then nothing was written.
         """
         function = await self.get_task(task)
+        check_config(function.config)
         given = {} if input is None else input
         complete = check_input(function.config, given, self.settings.defaults)
         now = self._clock.now()

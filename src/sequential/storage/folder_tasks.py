@@ -8,11 +8,12 @@ import re
 import secrets
 import shutil
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 
 from sequential.core import times
-from sequential.core.model import TaskConfig, TaskFunction, evolve
+from sequential.core.model import Limits, TaskConfig, TaskFunction, evolve
 from sequential.core.names import check_task_name
 from sequential.errors import (
     ConfigError,
@@ -91,9 +92,17 @@ def store(folder: Folder, function: TaskFunction) -> TaskFunction:
         program=msgspec.UNSET if function.filename == _PROGRAMS[0] else function.filename,
     )
     _write(f"{path}/{function.filename}", _code_bytes(function))
-    _write(f"{path}/config.json", _pretty(function.config))
+    _write(f"{path}/config.json", _pretty(_shown_config(function.config)))
     _write(f"{path}/meta.json", _pretty(meta))
     return function
+
+
+def _shown_config(config: TaskConfig) -> dict[str, Any]:
+    """What a person may want to change; limits only where they are not the usual ones."""
+    shown: dict[str, Any] = msgspec.to_builtins(config)
+    if config.limits == Limits():
+        del shown["limits"]
+    return shown
 
 
 def delete(places: Places, name: str) -> int:
@@ -172,7 +181,7 @@ def _code_bytes(function: TaskFunction) -> bytes:
         ) from error
 
 
-def _pretty(record: msgspec.Struct) -> bytes:
+def _pretty(record: msgspec.Struct | dict[str, Any]) -> bytes:
     return msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
 
 

@@ -1,0 +1,62 @@
+"""What a task's `config.json` may say beyond its form: known names, sensible numbers."""
+
+import math
+from collections.abc import Iterator
+
+from sequential.core.inputs import TYPES
+from sequential.core.model import InputField, TaskConfig
+from sequential.core.names import check_field_name
+from sequential.errors import ConfigError, InvalidNameError
+
+RUNTIMES = ("sandbox",)
+
+
+def check_config(config: TaskConfig) -> None:
+    """Raise `ConfigError` that lists everything wrong with a task's policy."""
+    if problems := config_problems(config):
+        raise ConfigError(f"config.json of {config.name}: {'; '.join(problems)}")
+
+
+def config_problems(config: TaskConfig) -> list[str]:
+    """What is wrong with a policy, a line each; nothing when it can be used."""
+    return [*_of_runtime(config), *_of_inputs(config), *_of_numbers(config)]
+
+
+def _of_runtime(config: TaskConfig) -> Iterator[str]:
+    if config.runtime not in RUNTIMES:
+        yield f"there is no runtime {config.runtime!a}: use {' or '.join(RUNTIMES)}"
+
+
+def _of_inputs(config: TaskConfig) -> Iterator[str]:
+    seen: set[str] = set()
+    for field in config.inputs:
+        yield from _of_field(field)
+        if field.name in seen:
+            yield f'the input "{field.name}" is declared twice'
+        seen.add(field.name)
+
+
+def _of_field(field: InputField) -> Iterator[str]:
+    try:
+        check_field_name(field.name)
+    except InvalidNameError as error:
+        yield str(error)
+    fits = TYPES.get(field.type)
+    if fits is None:
+        types = ", ".join(TYPES)
+        yield f'the input "{field.name}" has the type {field.type!a}: use one of {types}'
+    elif field.default is not None and not fits(field.default):
+        yield f'the default of the input "{field.name}" is not {field.type}'
+
+
+def _of_numbers(config: TaskConfig) -> Iterator[str]:
+    positive = {"timeout": config.timeout}
+    positive |= {f"limits.{n}": getattr(config.limits, n) for n in config.limits.__struct_fields__}
+    for name, value in positive.items():
+        if value is not None and not (math.isfinite(value) and value > 0):
+            yield f"{name} must be more than 0, this is {value:g}"
+    if config.retry is not None:
+        for name in config.retry.__struct_fields__:
+            value = getattr(config.retry, name)
+            if not (math.isfinite(value) and value >= 0):
+                yield f"retry.{name} must not be less than 0, this is {value:g}"

@@ -1,0 +1,39 @@
+"""A task's policy is checked before a run is written."""
+
+import pytest
+
+from sequential.core.model import InputField, Limits, RetryPolicy, TaskConfig
+from sequential.core.policy import check_config, config_problems
+from sequential.errors import ConfigError
+
+
+def test_the_defaults_are_fine() -> None:
+    assert config_problems(TaskConfig(name="x")) == []
+
+
+@pytest.mark.parametrize(
+    ("config", "problem"),
+    [
+        (TaskConfig(name="x", runtime="docker"), "there is no runtime 'docker'"),
+        (TaskConfig(name="x", timeout=0), "timeout must be more than 0, this is 0"),
+        (TaskConfig(name="x", timeout=float("nan")), "timeout must be more than 0"),
+        (TaskConfig(name="x", limits=Limits(memory_mb=-1)), "limits.memory_mb must be more"),
+        (TaskConfig(name="x", retry=RetryPolicy(retries=-1)), "retry.retries must not be less"),
+        (TaskConfig(name="x", inputs=(InputField("a-b"),)), "input name 'a-b' cannot be used"),
+        (TaskConfig(name="x", inputs=(InputField("a"),) * 2), 'input "a" is declared twice'),
+        (TaskConfig(name="x", inputs=(InputField("a", "str"),)), "has the type 'str': use one of"),
+        (
+            TaskConfig(name="x", inputs=(InputField("a", "integer", default="1"),)),
+            'the default of the input "a" is not integer',
+        ),
+    ],
+)
+def test_what_cannot_be_used_is_named(config: TaskConfig, problem: str) -> None:
+    (found,) = config_problems(config)
+    assert problem in found
+
+
+def test_all_problems_are_listed_at_once() -> None:
+    config = TaskConfig(name="x", runtime="docker", timeout=-1)
+    with pytest.raises(ConfigError, match=r"config.json of x: there is no runtime.*; timeout"):
+        check_config(config)
