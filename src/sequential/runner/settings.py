@@ -14,6 +14,6 @@ class RunnerSettings(msgspec.Struct, frozen=True):
     calls: int = 100  # calls performed at a time
     park_after: float = 5.0  # a wait longer than this gives the run back to storage
     idle_after: float = 0.25  # a program that waits this long for a call leaves memory
-    snapshot_every: int = 50  # turns; fewer never cost more to replay than a snapshot to take
+    snapshot_every: int = 20  # turns; fewer never cost more to replay than a snapshot to take
     lease: float = 60.0  # how long a worker that says nothing keeps its runs
     deaths: int = 3  # a run that ends its sandbox process so often without progress fails
