@@ -96,9 +96,7 @@ def test_services_of_the_project_are_known(project: Project) -> None:
     assert "find" in done.out
 
 
-def test_a_warning_is_a_problem_as_well(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_warning_is_a_problem_as_well(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     from sequential.runtimes.sandbox.dry_run import Problem
 
     found = [Problem(1, 5, "perhaps", "perhaps not", "warning")]

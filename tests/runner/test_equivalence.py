@@ -60,7 +60,7 @@ def test_a_program_does_the_same_live_from_snapshots_and_replayed(source: str, d
     program = Program("run-1", "job", source, methods=("tool.work",))
 
     def choose(waiting: list[int]) -> list[int]:
-        order = data.draw(st.permutations(waiting))
+        order: list[int] = data.draw(st.permutations(waiting))
         return order[: data.draw(st.integers(1, len(order)))]
 
     async def nothing(*_: Any) -> None: ...

@@ -395,7 +395,8 @@ from itertools import accumulate, chain, groupby, islice
 
 def main(rows):
     ordered = sorted(rows, key=lambda row: row["sku"])
-    groups = {sku: [r["qty"] for r in found] for sku, found in groupby(ordered, key=lambda r: r["sku"])}
+    grouped = groupby(ordered, key=lambda r: r["sku"])
+    groups = {sku: [r["qty"] for r in found] for sku, found in grouped}
     running = list(accumulate(row["qty"] for row in rows))
     flat = list(chain.from_iterable(groups.values()))
     return groups, running, flat, list(islice(flat, 2))
@@ -425,7 +426,8 @@ def main(text, names):
 # formats
 def main(limit):
     big = 1234567.891
-    return f"{big:,.2f}", f"{limit:05d}", f"{0.256:.1%}", "%s is %d" % ("x", 3), "{} {a}".format(1, a=2)
+    first = f"{big:,.2f}", f"{limit:05d}", f"{0.256:.1%}"
+    return first, "%s is %d" % ("x", 3), "{} {a}".format(1, a=2)
 # csv-out
 import csv
 
@@ -594,7 +596,8 @@ def main(names):
     random.shuffle(shuffled)
     jitter = 1 + random.uniform(0, 0.1)
     sample = random.sample(names, k=2)
-    return picked in names, len(token), sorted(shuffled) == sorted(names), jitter >= 1, math.floor(2.5), len(sample)
+    same = sorted(shuffled) == sorted(names)
+    return picked in names, len(token), same, jitter >= 1, math.floor(2.5), len(sample)
 # hashing
 import base64
 import hashlib
