@@ -6,6 +6,8 @@ an abort at interpreter exit that the asyncio one has (pydantic-monty 1.4.0).
 
 import asyncio
 import contextlib
+import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
@@ -14,12 +16,14 @@ from typing import TypeVar
 from pydantic_monty import Monty, MontyError, MontySession, OSPolicy, ResourceLimits
 
 from sequential.core.model import Limits
+from sequential.errors import RuntimeDiedError
 from sequential.runtimes.sandbox.modules import external_modules
 from sequential.runtimes.sandbox.prelude import IMPORT_SERVICES, SOURCE
 
 T = TypeVar("T")
 
 VERSION = f"pydantic-monty {version('pydantic-monty')}"
+_MOST_PRELUDES = 64  # sets of services whose beginning is kept: 8 KB, and 128 bytes a method
 LONGEST_TURN = 60.0  # seconds; a task's limit may be lower
 POLICY: OSPolicy = {"datetime": "call_host", "sleep": "call_host", "random_start": "call_host"}
 
@@ -35,17 +39,36 @@ _WIDEST: ResourceLimits = {
 
 
 class SandboxPool:
-    """Hands out sessions, each a process of its own while it lasts."""
+    """Hands out sessions, each a process of its own while it lasts.
+
+    Who wants one takes a place in `room` first and keeps it until the session is closed.
+    """
 
     def __init__(self, processes: int) -> None:
         self.processes = processes
+        self.room = asyncio.Semaphore(processes)
         self._monty: Monty | None = None
+        self._starting = threading.Lock()
         self._threads = ThreadPoolExecutor(processes, thread_name_prefix="sandbox")
-        self._preludes: dict[tuple[str, ...], bytes] = {}
+        self._preludes: OrderedDict[tuple[str, ...], bytes] = OrderedDict()
+        self._closed = False
 
     async def run(self, function: Callable[[], T]) -> T:
-        """Run blocking work with a session on one of the pool's threads."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, function)
+        """Run blocking work with a session on one of the pool's threads.
+
+        When this is cancelled it first waits for work that has begun, which a turn's time limit
+        bounds: nobody may close a session, or forget one, while it is being worked with.
+        """
+        if self._closed:
+            raise RuntimeDiedError("the sandbox processes were ended")
+        job = self._threads.submit(function)
+        done = asyncio.wrap_future(job)
+        try:
+            return await asyncio.shield(done)
+        except asyncio.CancelledError:
+            if not job.cancel():
+                await _until(done)
+            raise
 
     def checkout(
         self, limits: Limits, methods: tuple[str, ...]
@@ -64,31 +87,48 @@ class SandboxPool:
 
     def prelude(self, methods: tuple[str, ...]) -> bytes:
         """The state every run with these services starts from."""
-        if methods not in self._preludes:
+        known = self._preludes.get(methods)
+        if known is None:
             with self._machine().checkout(
                 limits=_WIDEST, os_policy=POLICY, external_modules=external_modules(methods)
             ) as session:
                 session.feed_run(SOURCE + IMPORT_SERVICES)
-                self._preludes[methods] = session.dump()
-        return self._preludes[methods]
+                known = self._preludes[methods] = session.dump()
+            with contextlib.suppress(KeyError):  # another thread may have been quicker
+                while len(self._preludes) > _MOST_PRELUDES:
+                    self._preludes.popitem(last=False)
+        return known
 
     async def close(self) -> None:
         """End all processes; sessions that still exist are lost."""
         await asyncio.to_thread(self._close)
 
     def _close(self) -> None:
+        self._closed = True
         self._threads.shutdown(wait=True)
         if self._monty is not None:
             with contextlib.suppress(MontyError):
                 self._monty.__exit__(None, None, None)
 
     def _machine(self) -> Monty:
-        if self._monty is None:
-            monty = Monty(
-                min_processes=1,
-                max_processes=self.processes,
-                request_timeout=LONGEST_TURN + 10,
-            )
-            monty.__enter__()
-            self._monty = monty
-        return self._monty
+        with self._starting:
+            if self._monty is None:
+                monty = Monty(
+                    min_processes=1,
+                    max_processes=self.processes,
+                    request_timeout=LONGEST_TURN + 10,
+                )
+                monty.__enter__()
+                self._monty = monty
+            return self._monty
+
+
+async def _until(done: "asyncio.Future[T]") -> None:
+    """Wait for work to end, whatever comes of it, however often this is cancelled."""
+    while not done.done():
+        try:
+            await asyncio.wait([done])
+        except asyncio.CancelledError:
+            continue
+    if not done.cancelled():
+        done.exception()  # or asyncio reports that nobody asked for it

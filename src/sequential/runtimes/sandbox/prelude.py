@@ -1,9 +1,9 @@
 """The names that task code starts with.
 
 `SOURCE` runs once inside the virtual machine, and every run starts from that state. It is written
-in the machine's own subset of Python. Its parts live in a closure, so a task that assigns to
-`Response` or `json` changes nothing for `fetch`. A member of a class must not have the name of a
-captured variable there, hence `codec`.
+in the machine's own subset of Python. Its parts live in a closure, and what they need of Python is
+captured there, so a task that assigns to `Response`, `json` or `list` changes nothing for `fetch`.
+A member of a class must not have the name of a captured variable there, hence `codec`.
 
 `__fetch__` and `call_host_tool` are requests to the host. `__fetch_at__(line)` is `fetch` with the
 line of the task's source it is called from; `program` puts it where the task says `fetch`.
@@ -14,6 +14,8 @@ ConnectionError = OSError
 def _build():
     import asyncio as loop
     import json as codec
+    as_list, as_dict, as_text, as_iterator, type_of = list, dict, str, iter, type
+    any_error, os_error, key_error = Exception, OSError, KeyError
     class Headers:
         def __init__(self, pairs):
             self._pairs = [(pair[0], pair[1]) for pair in pairs]
@@ -23,7 +25,7 @@ def _build():
         def get_all(self, name):
             return [value for key, value in self._pairs if key.lower() == name.lower()]
         def items(self):
-            return list(self._pairs)
+            return as_list(self._pairs)
         def keys(self):
             return [key for key, value in self._pairs]
         def values(self):
@@ -31,12 +33,12 @@ def _build():
         def __getitem__(self, name):
             found = self.get(name)
             if found is None:
-                raise KeyError(name)
+                raise key_error(name)
             return found
         def __contains__(self, name):
             return self.get(name) is not None
         def __iter__(self):
-            return iter([key for key, value in self._pairs])
+            return as_iterator([key for key, value in self._pairs])
         def __repr__(self):
             return "Headers(%r)" % (self._pairs,)
     class Response:
@@ -57,7 +59,7 @@ def _build():
             return self._content
         def raise_for_status(self):
             if not self.ok:
-                raise OSError("HTTP %d for %s" % (self.status, self.url))
+                raise os_error("HTTP %d for %s" % (self.status, self.url))
             return self
         def __repr__(self):
             return "<Response [%d]>" % self.status
@@ -67,7 +69,7 @@ def _build():
                         timeout=None, retries=None, follow_redirects=True):
             options = {"url": url, "method": method}
             if headers is not None:
-                options["headers"] = dict(headers)
+                options["headers"] = as_dict(headers)
             if params is not None:
                 options["params"] = params
             if json is not absent:
@@ -86,8 +88,8 @@ def _build():
         async def one(awaitable):
             try:
                 return {"ok": True, "value": await awaitable}
-            except Exception as error:
-                return {"ok": False, "error": type(error).__name__, "message": str(error)}
+            except any_error as error:
+                return {"ok": False, "error": type_of(error).__name__, "message": as_text(error)}
         return await loop.gather(*[one(awaitable) for awaitable in awaitables])
     return Headers, Response, fetch_at, settle, loop.sleep, loop.gather
 Headers, Response, __fetch_at__, settle, sleep, gather = _build()

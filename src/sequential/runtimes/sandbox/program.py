@@ -2,15 +2,19 @@
 
 Four things differ from what the author wrote. The names of `sequential.task` are there without
 being imported, so their import statements become plain assignments. A block under
-`if __name__ == "__main__":` is for running the file by hand, so its condition becomes false. A
-call of `fetch` carries its line number, because the machine itself would name the line inside of
-`fetch`. And after the last line comes one more that calls the entry function with the input.
+`if __name__ == "__main__":` is for running the file by hand, so its condition becomes false. Where
+`fetch` is named it carries its line number, because the machine itself would name the line inside
+of `fetch`. And after the last line comes one more that calls the entry function with the input.
+
+A line ends at LF, CR LF or CR, as in Python; the machine is only shown the first.
 """
 
 import ast
 import functools
 import re
 import warnings
+from collections.abc import Sequence
+from typing import TypeGuard
 
 import msgspec
 
@@ -18,7 +22,17 @@ from sequential.core.names import snake_case
 from sequential.errors import InvalidTaskError
 
 INPUT_NAME = "__input__"
+FETCH_AT = "__fetch_at__"
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
+Replacement = tuple[ast.stmt | ast.expr, str]
+
+# For sources that cannot be parsed here.
+_TASK_IMPORT = re.compile(
+    r"^([ \t]*)(from[ \t]+sequential\.task[ \t]+import[ \t]+(?:\([^)]*\)|[\w, \t]+))", re.MULTILINE
+)
+_MAIN_GUARD = re.compile(r"^if[ \t]+__name__[ \t]*==[ \t]*(['\"])__main__\1[ \t]*:", re.MULTILINE)
+_FUNCTION = re.compile(r"^(?:async[ \t]+)?def[ \t]+(\w+)", re.MULTILINE)
+_LONGEST_HEADER = 4000  # characters
 
 
 class Prepared(msgspec.Struct, frozen=True):
@@ -33,24 +47,29 @@ class Prepared(msgspec.Struct, frozen=True):
 def prepare(source: str, task: str, input_names: tuple[str, ...] = ()) -> Prepared:
     """Make `source` ready; raises `InvalidTaskError` when no entry function can be found.
 
-    A source that this Python cannot parse is passed on as it is, with `main` or the task's name as
-    the entry: the sandbox may know newer syntax, and reports what it does not.
+    A source that this Python cannot parse is passed on, because the sandbox knows newer syntax; it
+    reports what it does not know. What can be found without parsing is replaced there.
     """
+    source = _with_plain_lines(source)
     try:
         with warnings.catch_warnings(action="ignore"):  # about the task's style; the linter speaks
             tree = ast.parse(source)
-    except (SyntaxError, ValueError):
-        return _unparsed(source, task)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return _unparsed(source, task, input_names)
     entry = entry_function(tree, task)
     fields, call = _call(entry, input_names)
-    text = _replace(source, _replacements(tree))
-    return Prepared(f"{text}\n{call}\n", entry.name, fields)
+    return Prepared(f"{_rewritten(source, tree)}\n{call}\n", entry.name, fields)
+
+
+def source_lines(source: str) -> list[str]:
+    """The lines of a source as they are counted in tracebacks."""
+    return _with_plain_lines(source).split("\n")
 
 
 def blank_for_sandbox(source: str) -> str:
     """`source` with imports of `sequential.task` and main guards replaced, for checkers."""
-    found = [r for r in _replacements(ast.parse(source)) if not r[1].startswith("__fetch")]
-    return _replace(source, found)
+    source = _with_plain_lines(source)
+    return _replace(source, _statements(ast.parse(source)))
 
 
 def entry_function(tree: ast.Module, task: str) -> FunctionNode:
@@ -60,10 +79,14 @@ def entry_function(tree: ast.Module, task: str) -> FunctionNode:
         for node in tree.body
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     }
+    return functions[_entry_name(list(functions), task)]
+
+
+def _entry_name(functions: Sequence[str], task: str) -> str:
     for name in (snake_case(task), "main"):
         if name in functions:
-            return functions[name]
-    public = [node for name, node in functions.items() if not name.startswith("_")]
+            return name
+    public = [name for name in dict.fromkeys(functions) if not name.startswith("_")]
     if len(public) == 1:
         return public[0]
     why = f"there are {len(public)} public functions" if public else "there is no public function"
@@ -87,40 +110,113 @@ def _call(entry: FunctionNode, input_names: tuple[str, ...]) -> tuple[tuple[str,
         return (), f"{waits}{entry.name}()"
     if len(names) == 1 and not keywords and names[0] not in input_names:
         return None, f"{waits}{entry.name}({INPUT_NAME})"
-    fields = tuple(input_names) if parameters.kwarg else (*names, *keywords)
-    return fields, f"{waits}{entry.name}(**{INPUT_NAME})"
+    fields = None if parameters.kwarg else (*names, *keywords)
+    given = f"**{INPUT_NAME}"
+    if only := tuple(a.arg for a in parameters.posonlyargs):
+        given = f"*[{INPUT_NAME}.pop(n) for n in {only} if n in {INPUT_NAME}], {given}"
+    return fields, f"{waits}{entry.name}({given})"
 
 
-def _unparsed(source: str, task: str) -> Prepared:
-    for name in (snake_case(task), "main"):
-        if found := re.search(rf"^(async )?def {name}\s*\((\s*\))?", source, re.MULTILINE):
-            waits, empty = found[1], found[2]
-            call = f"{'await ' if waits else ''}{name}({'' if empty else INPUT_NAME})"
-            return Prepared(f"{source}\n{call}\n", name, None)
-    return Prepared(source, "main", None)  # the sandbox says what is wrong with it
+def _unparsed(source: str, task: str, input_names: tuple[str, ...]) -> Prepared:
+    text = _TASK_IMPORT.sub(_without_import, source)
+    text = _MAIN_GUARD.sub("if False:", text)
+    headers = {found[1]: found.start() for found in _FUNCTION.finditer(text)}
+    try:
+        name = _entry_name(list(headers), task)
+    except InvalidTaskError as error:  # which counts only if the sandbox finds nothing worse
+        return Prepared(f"{text}\nraise ImportError({str(error)!r})\n", "", None)
+    entry = _header(text[headers[name] :])
+    fields, call = _call(entry, input_names) if entry else (None, f"{name}({INPUT_NAME})")
+    return Prepared(f"{text}\n{call}\n", name, fields)
 
 
-def _replacements(tree: ast.Module) -> list[tuple[ast.stmt | ast.expr, str]]:
-    found: list[tuple[ast.stmt | ast.expr, str]] = [
+def _header(text: str) -> FunctionNode | None:
+    """The function that `text` begins with, without its body."""
+    text = re.sub(r"(def\s+\w+\s*)\[[^\]]*\]", r"\1", text[:_LONGEST_HEADER], count=1)
+    for colon in re.finditer(":", text):
+        try:
+            (node,) = ast.parse(text[: colon.end()] + " pass").body
+        except (SyntaxError, ValueError):
+            continue
+        return node if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) else None
+    return None
+
+
+def _without_import(found: re.Match[str]) -> str:
+    try:
+        (node,) = ast.parse(found[2]).body
+    except (SyntaxError, ValueError):
+        return found[0]
+    text = _assignments(node) if isinstance(node, ast.ImportFrom) else found[2]
+    return found[1] + text + "\n" * found[2].count("\n")
+
+
+def _rewritten(source: str, tree: ast.Module) -> str:
+    statements, fetches = _statements(tree), _fetches(tree)
+    in_text = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr)
+               for part in ast.walk(node)}  # fmt: skip
+    text = _replace(source, [*statements, *fetches])
+    if any(id(node) in in_text for node, _ in fetches) and not _holds(text, len(fetches)):
+        # Before Python 3.12, what stands in an f-string may be said to stand elsewhere.
+        fetches = [found for found in fetches if id(found[0]) not in in_text]
+        text = _replace(source, [*statements, *fetches])
+    return text
+
+
+def _holds(text: str, fetches: int) -> bool:
+    try:
+        tree = ast.parse(text)
+    except SyntaxError:
+        return False
+    names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    return sum(node.id == FETCH_AT for node in names) == fetches
+
+
+def _statements(tree: ast.Module) -> list[Replacement]:
+    found: list[Replacement] = [
         (node.test, "False")
         for node in tree.body
         if isinstance(node, ast.If) and is_main_guard(node.test)
     ]
-    own_fetch = False
-    fetches: list[ast.Name] = []
-    for node in ast.walk(tree):
-        match node:
-            case ast.ImportFrom(module="sequential.task", level=0):
-                found.append((node, _assignments(node)))
-            case ast.Call(func=ast.Name("fetch") as name):
-                fetches.append(name)
-            case ast.Name("fetch", ast.Store()) | ast.arg("fetch") | ast.alias(asname="fetch"):
-                own_fetch = True
-            case ast.FunctionDef("fetch") | ast.AsyncFunctionDef("fetch") | ast.ClassDef("fetch"):
-                own_fetch = True
-    if not own_fetch:
-        found += [(name, f"__fetch_at__({name.lineno})") for name in fetches]
+    found += [(node, _assignments(node)) for node in ast.walk(tree) if _is_task_import(node)]
     return found
+
+
+def _fetches(tree: ast.Module) -> list[Replacement]:
+    """Where the task names the `fetch` it was given, under this name or one it imported it as."""
+    names: set[str | None] = {"fetch"}
+    own: set[str | None] = set()
+    for node in ast.walk(tree):
+        if _is_task_import(node):
+            names |= {a.asname or a.name for a in node.names if a.name == "fetch"}
+            own |= {a.asname or a.name for a in node.names if a.name != "fetch"}
+        else:
+            own |= _bound(node)
+    return [
+        (node, f"{FETCH_AT}({node.lineno})")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name) and node.id in names - own
+    ]
+
+
+def _bound(node: ast.AST) -> set[str | None]:
+    """The names that a node gives a meaning to."""
+    match node:
+        case ast.Name(name, ast.Store() | ast.Del()) | ast.arg(name):
+            return {name}
+        case ast.FunctionDef(name) | ast.AsyncFunctionDef(name) | ast.ClassDef(name):
+            return {name}
+        case ast.Import(names) | ast.ImportFrom(names=names):
+            return {(a.asname or a.name).partition(".")[0] for a in names}
+        case ast.ExceptHandler(name=name) | ast.MatchAs(name=name) | ast.MatchStar(name=name):
+            return {name}
+        case ast.MatchMapping(rest=name) | ast.MatchClass(cls=ast.Name(name)):
+            return {name}
+    return set()
+
+
+def _is_task_import(node: ast.AST) -> TypeGuard[ast.ImportFrom]:
+    return isinstance(node, ast.ImportFrom) and node.module == "sequential.task" and not node.level
 
 
 def is_main_guard(test: ast.expr) -> bool:
@@ -138,12 +234,16 @@ def _assignments(node: ast.ImportFrom) -> str:
     return "; ".join(renamed) or "pass"
 
 
-def _replace(source: str, replacements: list[tuple[ast.stmt | ast.expr, str]]) -> str:
+def _with_plain_lines(source: str) -> str:
+    return re.sub(r"\r\n?", "\n", source.removeprefix("\ufeff"))
+
+
+def _replace(source: str, replacements: list[Replacement]) -> str:
     """Put a text in the place of each node, keeping the number of lines it spans."""
     lines = source.split("\n")
     for node, text in sorted(replacements, key=lambda r: (r[0].lineno, r[0].col_offset))[::-1]:
         first, last = node.lineno - 1, (node.end_lineno or node.lineno) - 1
-        head = lines[first].encode()[: node.col_offset].decode()
-        tail = lines[last].encode()[node.end_col_offset or 0 :].decode()
+        head = lines[first].encode()[: node.col_offset].decode(errors="replace")
+        tail = lines[last].encode()[node.end_col_offset or 0 :].decode(errors="replace")
         lines[first : last + 1] = [head + text + tail, *[""] * (last - first)]
     return "\n".join(lines)

@@ -10,7 +10,7 @@ import contextlib
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from pydantic_monty import (
@@ -28,9 +28,9 @@ from sequential.core import values
 from sequential.core.model import Call, Failure, Finished, Frame, Outcome, Raised, Turn, Waiting
 from sequential.errors import RuntimeDiedError, ValueNotSupportedError
 from sequential.runtimes.base import Program, SnapshotRefusedError
-from sequential.runtimes.sandbox.failures import failure_of, raise_in_task
+from sequential.runtimes.sandbox.failures import failure_of, place, raise_in_task
 from sequential.runtimes.sandbox.pool import VERSION, SandboxPool
-from sequential.runtimes.sandbox.program import INPUT_NAME, Prepared, prepare
+from sequential.runtimes.sandbox.program import INPUT_NAME, Prepared, prepare, source_lines
 from sequential.runtimes.sandbox.requests import (
     BLOCKING,
     Request,
@@ -39,6 +39,8 @@ from sequential.runtimes.sandbox.requests import (
     look_up,
     parse,
 )
+
+T = TypeVar("T")
 
 MOST_CALLS_PER_TURN = 20_000
 MOST_LOCAL_ANSWERS_PER_TURN = 100_000
@@ -68,23 +70,40 @@ class SandboxRuntime:
         self._next_sequence = 0
         self._output = _Output(0)
         self._program: Program | None = None
+        self._has_room = False
+        self._lines: list[str] = []
         self._line_starts: list[int] = []
 
     async def start(self, program: Program, input: Any, now: datetime) -> Turn:
-        return await self._pool.run(lambda: self._start(program, input, now))
+        return await self._run(lambda: self._start(program, input, now))
 
     async def resume(self, outcomes: Sequence[tuple[int, Outcome]], now: datetime) -> Turn:
-        return await self._pool.run(lambda: self._resume(outcomes, now))
+        return await self._run(lambda: self._resume(outcomes, now))
 
     async def snapshot(self) -> bytes | None:
-        return await self._pool.run(self._snapshot)
+        return await self._run(self._snapshot)
 
     async def restore(self, program: Program, snapshot: bytes) -> Waiting:
-        return await self._pool.run(lambda: self._restore(program, snapshot))
+        return await self._run(lambda: self._restore(program, snapshot))
 
     async def close(self) -> None:
         if self._checkout is not None:
-            await self._pool.run(self._close)
+            await self._run(self._close)
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        """Work with the session on a thread, once there is a process for it.
+
+        If threads waited for processes, none might be left for those that have one.
+        """
+        if not self._has_room:
+            await self._pool.room.acquire()
+            self._has_room = True
+        try:
+            return await self._pool.run(work)
+        finally:
+            if self._checkout is None:
+                self._has_room = False
+                self._pool.room.release()
 
     # What follows runs on a thread of the pool, one call at a time.
 
@@ -108,14 +127,29 @@ class SandboxRuntime:
         try:
             state = msgspec.msgpack.decode(snapshot, type=State)
             session = self._open(program)
-            self._stop = session.load_snapshot(state.dump, print_callback=self._output)
+            stop = session.load_snapshot(state.dump, print_callback=self._output)
         except (msgspec.DecodeError, MontyError) as error:
             self._close()
             raise SnapshotRefusedError(str(error)) from error
         self._pending = state.pending
         self._blocking = state.blocking
         self._next_sequence = state.next_sequence
+        self._stop = stop
+        if not self._fits(stop):
+            self._close()
+            raise SnapshotRefusedError("the snapshot waits for other calls than it says")
         return self._waiting()
+
+    def _fits(self, stop: Stop) -> bool:
+        """Whether the machine waits for the calls that are said to be pending."""
+        if any(not 0 <= sequence < self._next_sequence for sequence in self._pending):
+            return False
+        if self._blocking is None:
+            waited = stop.pending_call_ids if isinstance(stop, FutureSnapshot) else []
+            return bool(waited) and set(waited) <= set(self._pending.values())
+        if not isinstance(stop, FunctionSnapshot) or stop.function_name != BLOCKING:
+            return False
+        return self._pending.get(self._blocking) == stop.call_id
 
     def _resume(self, outcomes: Sequence[tuple[int, Outcome]], now: datetime) -> Turn:
         stop = self._stop
@@ -144,6 +178,7 @@ class SandboxRuntime:
     def _open(self, program: Program) -> MontySession:
         self._close()
         self._program = program
+        self._lines = source_lines(program.source)
         self._line_starts = _line_starts(program)
         self._output = _Output(program.limits.output_kb << 10)
         self._checkout = self._pool.checkout(program.limits, program.methods)
@@ -264,10 +299,7 @@ class SandboxRuntime:
         line = request.line
         if request.range is not None:
             line = bisect_right(self._line_starts, request.range.start)
-        lines = self._program.source.split("\n")
-        if not 0 < line <= len(lines):
-            return None
-        return Frame(file=self._program.filename, line=line, source=lines[line - 1].strip())
+        return place(self._program, self._lines, line)
 
 
 class _LimitError(Exception):
@@ -325,4 +357,7 @@ def _input_for(prepared: Prepared, whole: Any) -> Any:
 def _answer(outcome: Outcome) -> ExternalSettledResult:
     if outcome.error is not None:
         return raise_in_task(outcome.error)
-    return {"return_value": values.from_json(outcome.value)}
+    try:
+        return {"return_value": values.from_json(outcome.value)}
+    except ValueNotSupportedError as error:
+        return {"exc_type": "TypeError", "message": str(error)}
