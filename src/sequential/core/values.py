@@ -11,7 +11,8 @@ begins with "$", so any store that can hold JSON can hold it:
     dict      {"$dict": [[key, value]]}
 
 The last one is used for keys that are not strings and for keys that begin with "$". Integers of
-any size are JSON numbers. Everything else is refused by name with the path to it; never pickle.
+up to 4300 digits are JSON numbers. Everything else is refused by name with the path to it; never
+pickle.
 """
 
 import base64
@@ -20,13 +21,14 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 
 from sequential.errors import ValueNotSupportedError
 
 DEEPEST = 400
+_LARGEST = 10**4300  # Python refuses to read longer numbers
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder()
@@ -87,8 +89,10 @@ def _encode(value: Any, path: str, depth: int) -> Any:
     kind = type(value)
     if kind is str:
         return value if value.isascii() else _text(value, path)
-    if kind is int or kind is bool or value is None:
+    if kind is bool or value is None:
         return value
+    if kind is int:
+        return value if -_LARGEST < value < _LARGEST else _too_large(path)
     if depth > DEEPEST:
         raise ValueNotSupportedError(f"{path[:80]}... is nested deeper than {DEEPEST} levels")
     if kind is float:
@@ -142,6 +146,13 @@ def _text(value: str, path: str) -> str:
             "which is not valid text: remove or replace it"
         ) from error
     return value
+
+
+def _too_large(path: str) -> NoReturn:
+    raise ValueNotSupportedError(
+        f"{path} is a number of more than 4300 digits, which cannot cross the border of a task: "
+        "make it text in another base, or bytes"
+    )
 
 
 def _article(name: str) -> str:

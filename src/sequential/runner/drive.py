@@ -30,7 +30,7 @@ from sequential.core.model import (
     evolve,
 )
 from sequential.core.transitions import Event, Happening, apply
-from sequential.errors import NonDeterminismError, RuntimeDiedError
+from sequential.errors import InvalidTaskError, NonDeterminismError, RuntimeDiedError
 from sequential.runner.clock import Clock
 from sequential.runner.live_program import LiveProgram
 from sequential.runner.progress import Observer, Progress, Step
@@ -246,7 +246,7 @@ class Drive:
         except RuntimeDiedError as error:
             await self._died(error)
             return False
-        except NonDeterminismError as error:
+        except (NonDeterminismError, InvalidTaskError) as error:
             await self._end(Failure(type="RuntimeError", message=str(error), code=error.code))
             return False
         if replayed:
@@ -265,7 +265,7 @@ class Drive:
             await self._commit_turn(turn, batch, now)
         except RuntimeDiedError as error:
             await self._died(error)
-        except NonDeterminismError as error:
+        except (NonDeterminismError, InvalidTaskError) as error:
             await self._end(Failure(type="RuntimeError", message=str(error), code=error.code))
         finally:
             self._advancing = False

@@ -90,9 +90,10 @@ class StackProcessor:
             value = await service.call(call.method, args, kwargs, context)
             return Attempt(Outcome(value=value))
         except TryAgain as again:
-            return Attempt(again.outcome, again)
+            failure = again.outcome.error
+            return Attempt(Outcome(error=_valid(failure)) if failure else again.outcome, again)
         except CallError as error:
-            return Attempt(Outcome(error=error.failure))
+            return Attempt(Outcome(error=_valid(error.failure)))
         except Exception as error:  # whatever a service raises is the outcome
             return Attempt(Outcome(error=_unexpected(error)))
 
@@ -132,6 +133,14 @@ def _reason(outcome: Outcome) -> Failure:
 
 
 def _unexpected(error: Exception) -> Failure:
-    return Failure(
-        type="RuntimeError", message=f"{type(error).__name__}: {error}", code="call_failed"
-    )
+    name = type(error).__name__
+    try:
+        message = f"{name}: {error}"
+    except Exception:  # its own text may be what is broken
+        message = f"{name}, which has no text"
+    return _valid(Failure(type="RuntimeError", message=message, code="call_failed"))
+
+
+def _valid(failure: Failure) -> Failure:
+    """The failure with text that can be stored: an error may hold a file name, half read bytes."""
+    return evolve(failure, message=failure.message.encode("utf-8", "replace").decode())

@@ -88,7 +88,8 @@ class SandboxRuntime:
 
     async def close(self) -> None:
         if self._checkout is not None:
-            await self._run(self._close)
+            with contextlib.suppress(RuntimeDiedError):  # all processes were ended
+                await self._run(self._close)
 
     async def _run(self, work: Callable[[], T]) -> T:
         """Work with the session on a thread, once there is a process for it.
