@@ -69,6 +69,8 @@ def _build():
                         timeout=None, retries=None, follow_redirects=True):
             options = {"url": url, "method": method}
             if headers is not None:
+                if type_of(headers) == Headers:
+                    headers = [(name, headers.get(name)) for name in headers.keys()]
                 options["headers"] = as_dict(headers)
             if params is not None:
                 options["params"] = params
