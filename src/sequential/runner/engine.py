@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import difflib
 import secrets
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +200,26 @@ class Engine:
             if self._stopped.is_set():
                 break
         return run
+
+    async def drive(self, run_id: str) -> TaskRun:
+        """Drive a run until it ends or is parked; what a worker does with each of its runs.
+
+        Raises what `TaskExecutor.execute` raises.
+        """
+        return await self._executor.execute(run_id)
+
+    async def due_runs(self, limit: int, tasks: Sequence[str] | None = None) -> list[str]:
+        """Ids of runs that nobody drives and that could go on now, the longest waiting first."""
+        now = times.to_text(self._clock.now())
+        return await self.storage.wakeups(now, limit, tasks)
+
+    def now(self) -> str:
+        """The time on the engine's clock, as records have it."""
+        return times.to_text(self._clock.now())
+
+    async def pause_for(self, event: asyncio.Event, seconds: float) -> None:
+        """Wait on the engine's clock until `event` is set or the time has passed."""
+        await self._clock.wait(event, seconds)
 
     async def get_run(self, run_id: str) -> TaskRun:
         """A run by its full id; raises `RunNotFoundError`."""

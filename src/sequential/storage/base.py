@@ -168,9 +168,15 @@ class StorageAdapter(abc.ABC):
         """Whether a worker drives this run at the moment."""
         return run.lease_until is not None and run.lease_until > now
 
-    async def wakeups(self, now: str, limit: int = 100) -> list[str]:
-        """Ids of runs that a worker should claim now, those that have waited longest first."""
-        runs = await self.query_task_runs(status=list(CLAIMABLE))
+    async def wakeups(
+        self, now: str, limit: int = 100, tasks: Sequence[str] | None = None
+    ) -> list[str]:
+        """Ids of runs that a worker should claim now, those that have waited longest first.
+
+        `tasks` are the names of the tasks it takes care of; None means all.
+        """
+        filters = {} if tasks is None else {"task_identifier": list(tasks)}
+        runs = await self.query_task_runs(status=list(CLAIMABLE), **filters)
         due = [run for run in runs if await self._is_due(run, now)]
         due.sort(key=lambda run: run.wake_at or run.updated_at)
         return [run.id for run in due[:limit]]
