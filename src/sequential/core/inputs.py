@@ -11,7 +11,7 @@ from sequential.errors import InvalidInputError
 TYPES: dict[str, Callable[[Any], bool]] = {
     "string": lambda v: isinstance(v, str),
     "integer": lambda v: isinstance(v, int) and not isinstance(v, bool),
-    "number": lambda v: isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v),
+    "number": lambda v: (isinstance(v, float) and math.isfinite(v)) or TYPES["integer"](v),
     "boolean": lambda v: isinstance(v, bool),
     "object": lambda v: isinstance(v, dict),
     "array": lambda v: isinstance(v, list | tuple),
@@ -62,9 +62,9 @@ def _fill(
     problems: list[str],
 ) -> None:
     if field.name in given:
-        value = given[field.name]
+        value, origin = given[field.name], ""
     elif field.name in defaults:
-        value = defaults[field.name]
+        value, origin = defaults[field.name], " in the project's defaults"
     elif field.default is not None or not field.required:
         complete[field.name] = field.default
         return
@@ -75,7 +75,7 @@ def _fill(
     if fits(value) or (value is None and not field.required):
         complete[field.name] = value
     else:
-        problems.append(f'"{field.name}" must be {field.type}, this is {_named(value)}')
+        problems.append(f'"{field.name}" must be {field.type}, this is {_named(value)}{origin}')
 
 
 def _unknown(name: str, known: list[str]) -> str:
@@ -85,4 +85,6 @@ def _unknown(name: str, known: list[str]) -> str:
 
 
 def _named(value: Any) -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     return _JSON_NAMES.get(type(value), type(value).__name__)

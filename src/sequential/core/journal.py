@@ -116,7 +116,11 @@ def _difference(expected: StackRun | None, actual: StackRun | None) -> str:
         f"  actual    {_shown(actual)}",
     ]
     if expected and actual and expected.operation == actual.operation:
-        lines += [f"  first difference: {_first_difference(expected.input, actual.input)}"]
+        if expected.sequence != actual.sequence:
+            difference = f"the number is {expected.sequence}, actual {actual.sequence}"
+        else:
+            difference = _first_difference(expected.input, actual.input)
+        lines += [f"  first difference: {difference}"]
     return "\n".join(lines)
 
 
@@ -133,16 +137,23 @@ def _shown(call: StackRun | None) -> str:
 def _first_difference(expected: Any, actual: Any, path: str = "") -> str:
     if isinstance(expected, dict) and isinstance(actual, dict):
         for key in [*expected, *actual]:
+            below = f"{path}.{key}" if path else key
             if key not in expected or key not in actual:
-                return f"{path}.{key} is only {'expected' if key in expected else 'actual'}"[1:]
-            if expected[key] != actual[key]:
-                return _first_difference(expected[key], actual[key], f"{path}.{key}")
+                return f"{below} is only {'expected' if key in expected else 'actual'}"
+            if _differ(expected[key], actual[key]):
+                return _first_difference(expected[key], actual[key], below)
+        return f"{path or 'the value'} has its keys in another order"
     if isinstance(expected, list) and isinstance(actual, list):
         for index, (one, other) in enumerate(zip(expected, actual, strict=False)):
-            if one != other:
+            if _differ(one, other):
                 return _first_difference(one, other, f"{path}[{index}]")
-        return f"{path.lstrip('.')} has {len(expected)} items, actual {len(actual)}"
-    return f"{path.lstrip('.') or 'the value'} is {_brief(expected)}, actual {_brief(actual)}"
+        return f"{path or 'the value'} has {len(expected)} items, actual {len(actual)}"
+    return f"{path or 'the value'} is {_brief(expected)}, actual {_brief(actual)}"
+
+
+def _differ(one: Any, other: Any) -> bool:
+    """As the fingerprint sees it: 1, 1.0 and true are equal in Python, yet not the same."""
+    return values.dumps(one) != values.dumps(other)
 
 
 def _brief(tree: Any) -> str:

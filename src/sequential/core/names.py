@@ -11,6 +11,7 @@ from sequential.errors import InvalidNameError
 
 LONGEST = 64
 _TASK = re.compile(r"[A-Za-z][A-Za-z0-9_-]*\Z")
+_SERVICE = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _RUN = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 _RUN_PREFIX = re.compile(r"[0-9a-f-]{1,36}\Z")
@@ -24,12 +25,12 @@ def check_task_name(name: str) -> str:
 
 def check_service_name(name: str) -> str:
     """Return `name` if it may name a service: it must also be a Python name."""
-    return _check("service", name, _FIELD, 'letters, digits and "_", starting with a letter')
+    return _check("service", name, _SERVICE, 'letters, digits and "_", starting with a letter')
 
 
 def check_field_name(name: str) -> str:
     """Return `name` if it may name an input field: it must also be a Python name."""
-    return _check("input", name, _FIELD, 'letters, digits and "_", starting with a letter')
+    return _check("input", name, _FIELD, 'letters, digits and "_", starting with no digit')
 
 
 def check_run_id(run_id: str) -> str:

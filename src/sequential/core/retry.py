@@ -22,7 +22,10 @@ def next_delay(
     allowed = policy.retries if retries is None else retries
     if attempts > allowed:
         return None
-    backoff = min(policy.max_delay, policy.delay * policy.factor ** min(attempts - 1, 64))
+    try:
+        backoff = min(policy.max_delay, policy.delay * float(policy.factor) ** (attempts - 1))
+    except OverflowError:
+        backoff = policy.max_delay if policy.delay > 0 else 0.0
     spread = backoff * (1 + policy.jitter * (2 * _fraction(f"{key}:{attempts}") - 1))
     return max(0.0, spread, retry_after or 0.0)
 

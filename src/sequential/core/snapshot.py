@@ -58,9 +58,13 @@ def unseal(data: bytes, expected: Head, key: bytes) -> bytes | None:
     end = start + int.from_bytes(message[len(_MAGIC) : start], "big")
     try:
         head = msgspec.json.decode(message[start:end], type=Head)
-        if msgspec.structs.replace(head, size=0, sha256="") != expected or head.size > _LARGEST:
+        belongs = msgspec.structs.replace(head, size=0, sha256="") == expected
+        if not belongs or head.size > _LARGEST:
             return None
-        state = zstandard.ZstdDecompressor().decompress(message[end:], max_output_size=head.size)
-    except (msgspec.DecodeError, zstandard.ZstdError):
+        body = message[end:]
+        if zstandard.frame_content_size(body) != head.size:  # so much would be allocated
+            return None
+        state = zstandard.ZstdDecompressor().decompress(body, allow_extra_data=False)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, zstandard.ZstdError):
         return None
     return state if hashlib.sha256(state).hexdigest() == head.sha256 else None

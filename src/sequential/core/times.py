@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 def to_text(moment: datetime) -> str:
     """The text of an aware `datetime`, cut to milliseconds."""
-    utc = moment.astimezone(UTC)
-    return f"{utc:%Y-%m-%dT%H:%M:%S}.{utc.microsecond // 1000:03d}Z"
+    utc = moment.astimezone(UTC).replace(tzinfo=None)
+    return utc.isoformat(timespec="milliseconds") + "Z"
 
 
 def from_text(text: str) -> datetime:
@@ -22,7 +22,7 @@ def after(text: str, seconds: float) -> str:
     try:
         return to_text(from_text(text) + timedelta(seconds=seconds))
     except OverflowError:
-        return "9999-12-31T23:59:59.999Z"
+        return "9999-12-31T23:59:59.999Z" if seconds > 0 else "0001-01-01T00:00:00.000Z"
 
 
 def seconds_between(start: str, end: str) -> float:

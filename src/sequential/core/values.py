@@ -16,18 +16,17 @@ pickle.
 """
 
 import base64
-import binascii
 import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, NoReturn
 
 import msgspec
 
 from sequential.errors import ValueNotSupportedError
 
-DEEPEST = 400
+DEEPEST = 200  # three Python frames and three JSON levels each must fit into the recursion limit
 _LARGEST = 10**4300  # Python refuses to read longer numbers
 
 _encoder = msgspec.json.Encoder()
@@ -40,23 +39,18 @@ def to_json(value: Any, name: str = "value") -> Any:
     `name` begins the path in the message of `ValueNotSupportedError`, as in
     `result.rows[3].owner is an instance of Person`.
     """
-    return _encode(value, name, 0)
+    try:
+        return _encode(value, name, 0)
+    except RecursionError as error:
+        raise ValueNotSupportedError(f"{name} is nested too deeply") from error
 
 
 def from_json(tree: Any) -> Any:
-    """The value that `to_json` wrote."""
-    if isinstance(tree, list):
-        return [from_json(item) for item in tree]
-    if not isinstance(tree, dict):
-        return tree
-    if len(tree) == 1:
-        ((key, inner),) = tree.items()
-        if key.startswith("$") and (restore := _RESTORE.get(key)):
-            try:
-                return restore(inner)
-            except (TypeError, ValueError, binascii.Error, InvalidOperation) as error:
-                raise ValueNotSupportedError(f"a stored {key} value is damaged: {error}") from error
-    return {key: from_json(inner) for key, inner in tree.items()}
+    """The value that `to_json` wrote; raises `ValueNotSupportedError` for a damaged one."""
+    try:
+        return _decode(tree)
+    except RecursionError as error:
+        raise ValueNotSupportedError("a stored value is nested too deeply") from error
 
 
 def dumps(tree: Any) -> bytes:
@@ -66,23 +60,32 @@ def dumps(tree: Any) -> bytes:
 
 def loads(text: bytes | str) -> Any:
     """The tree of JSON text; raises `ValueError` with the position of the mistake."""
-    return _decoder.decode(text)
+    try:
+        return _decoder.decode(text)
+    except RecursionError as error:
+        raise ValueError("the JSON is nested too deeply") from error
 
 
 def arguments_to_json(args: Sequence[Any], kwargs: Mapping[str, Any], name: str) -> Any:
     """A call's arguments as one JSON value: the keywords alone, or `{"$call": [args, kwargs]}`."""
-    keywords = _encode(dict(kwargs), name, 0)
+    keywords = to_json(dict(kwargs), name)
     if not args:
         return keywords
-    return {"$call": [[_encode(a, f"{name}[{i}]", 1) for i, a in enumerate(args)], keywords]}
+    return {"$call": [[to_json(arg, f"{name}[{i}]") for i, arg in enumerate(args)], keywords]}
 
 
 def arguments_from_json(tree: Any) -> tuple[list[Any], dict[str, Any]]:
     """The positional and keyword arguments that `arguments_to_json` wrote."""
-    if isinstance(tree, dict) and len(tree) == 1 and "$call" in tree:
-        args, keywords = tree["$call"]
-        return from_json(args), from_json(keywords)
-    return [], from_json(tree)
+    match tree:
+        case {"$call": [list(args), keywords]}:
+            given, named = from_json(args), from_json(keywords)
+        case {"$call": _}:
+            given, named = [], None
+        case _:
+            given, named = [], from_json(tree)
+    if not isinstance(named, dict) or not all(isinstance(key, str) for key in named):
+        raise ValueNotSupportedError("the stored arguments of a call are damaged")
+    return given, named
 
 
 def _encode(value: Any, path: str, depth: int) -> Any:
@@ -126,11 +129,11 @@ def _object(value: dict[Any, Any], path: str, depth: int) -> dict[str, Any]:
 
 def _plain_of(value: Any, path: str) -> Any:
     """A subclass of a known type loses its subclass; anything else is refused by name."""
-    plain: type[Any]
-    for plain in (int, str, float, dict, list, tuple, bytes):
-        if isinstance(value, plain):
+    for known, plain in _PLAIN.items():
+        if isinstance(value, known):
             return plain(value)
-    name = getattr(value, "type_name", None) or type(value).__name__
+    name = getattr(value, "type_name", None)
+    name = name if isinstance(name, str) else type(value).__name__
     raise ValueNotSupportedError(
         f"{path} is {_article(name)}, which cannot cross the border of a task: "
         "use JSON types, bytes, date, datetime, Decimal, tuple or set"
@@ -159,6 +162,35 @@ def _article(name: str) -> str:
     return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 
 
+def _decode(tree: Any) -> Any:
+    if isinstance(tree, list):
+        return [_decode(item) for item in tree]
+    if not isinstance(tree, dict):
+        return tree
+    if len(tree) == 1:
+        ((key, inner),) = tree.items()
+        if key.startswith("$") and key in _RESTORE:
+            kind, restore = _RESTORE[key]
+            try:
+                if type(inner) is not kind:
+                    raise TypeError(f"it holds {_article(type(inner).__name__)}")
+                return restore(inner)
+            except (TypeError, ValueError, ArithmeticError) as error:
+                raise ValueNotSupportedError(f"a stored {key} value is damaged: {error}") from error
+    return {key: _decode(inner) for key, inner in tree.items()}
+
+
+# What a subclass says of itself, as an Enum does in __str__, does not count.
+_PLAIN: dict[type, Callable[[Any], Any]] = {
+    int: int.__int__,
+    str: str.__str__,
+    float: float.__float__,
+    dict: dict,
+    list: list,
+    tuple: tuple,
+    bytes: bytes.__bytes__,
+}
+
 _WRITE: dict[type, Callable[[Any], dict[str, Any]]] = {
     bytes: lambda v: {"$bytes": base64.b64encode(v).decode()},
     datetime: lambda v: {"$datetime": v.isoformat()},
@@ -168,16 +200,16 @@ _WRITE: dict[type, Callable[[Any], dict[str, Any]]] = {
     Decimal: lambda v: {"$decimal": str(v)},
 }
 
-_RESTORE: dict[str, Callable[[Any], Any]] = {
-    "$bytes": lambda v: base64.b64decode(v, validate=True),
-    "$datetime": datetime.fromisoformat,
-    "$date": date.fromisoformat,
-    "$time": time.fromisoformat,
-    "$timedelta": lambda v: timedelta(*v),
-    "$decimal": Decimal,
-    "$float": float,
-    "$tuple": lambda v: tuple(from_json(v)),
-    "$set": lambda v: {from_json(item) for item in v},
-    "$frozenset": lambda v: frozenset(from_json(item) for item in v),
-    "$dict": lambda v: {from_json(key): from_json(item) for key, item in v},
+_RESTORE: dict[str, tuple[type, Callable[[Any], Any]]] = {
+    "$bytes": (str, lambda v: base64.b64decode(v, validate=True)),
+    "$datetime": (str, datetime.fromisoformat),
+    "$date": (str, date.fromisoformat),
+    "$time": (str, time.fromisoformat),
+    "$timedelta": (list, lambda v: timedelta(*v)),
+    "$decimal": (str, Decimal),
+    "$float": (str, float),
+    "$tuple": (list, lambda v: tuple([_decode(item) for item in v])),
+    "$set": (list, lambda v: {_decode(item) for item in v}),
+    "$frozenset": (list, lambda v: frozenset([_decode(item) for item in v])),
+    "$dict": (list, lambda v: {_decode(key): _decode(item) for key, item in v}),
 }
