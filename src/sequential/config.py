@@ -6,8 +6,8 @@ folder that holds it is the project, otherwise the current folder is.
 
 import difflib
 import hashlib
-import json
 import os
+import re
 import secrets
 import tempfile
 from collections.abc import Mapping
@@ -23,6 +23,7 @@ from sequential.services.http_settings import HttpSettings
 
 FILE_NAME = ".sequentialrc.json"
 KEY_FILE = Path(".sequential") / "secret.key"
+_UNKNOWN = re.compile(r"unknown field `(?P<name>.*?)`( - at `\$\.(?P<path>.+)`)?\Z", re.DOTALL)
 
 
 class ProjectFile(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -76,7 +77,7 @@ def load_settings(
     runner = _section(stored.runner, RunnerSettings, where + "runner")
     retry = stored.retry or runner.retry
     if (retries := _number(environment, "TASK_MAX_RETRIES")) is not None:
-        retry = msgspec.structs.replace(retry, retries=int(retries))
+        retry = msgspec.structs.replace(retry, retries=retries)
     timeout = runner.timeout
     if (milliseconds := _number(environment, "TASK_TIMEOUT")) is not None:
         timeout = milliseconds / 1000 or None
@@ -101,7 +102,7 @@ def read_project_file(project: Path) -> ProjectFile:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     try:
         return msgspec.json.decode(text, type=ProjectFile)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, not ours, too deep
         raise ConfigError(f"{path} is not right: {_explained(error, ProjectFile)}") from error
 
 
@@ -110,11 +111,14 @@ def write_project_file(project: Path, content: ProjectFile) -> None:
     path = project / FILE_NAME
     always = {"adaptor": content.adaptor, "defaults": content.defaults}
     tree = always | msgspec.to_builtins(content)
-    text = json.dumps(tree, indent=2, ensure_ascii=False) + "\n"
+    try:
+        encoded = msgspec.json.format(msgspec.json.encode(tree), indent=2) + b"\n"
+    except ValueError as error:
+        raise ConfigError(f"{path} can hold JSON only: {error}") from error
     temporary = project / f"{FILE_NAME}.{secrets.token_hex(4)}.tmp"
     try:
         try:
-            temporary.write_text(text, encoding="utf-8")
+            temporary.write_bytes(encoded)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -130,14 +134,14 @@ def change_setting(content: ProjectFile, key: str, value: str) -> ProjectFile:
     """
     tree = msgspec.to_builtins(msgspec.structs.replace(content))
     full = {name: getattr(content, name) for name in content.__struct_fields__} | tree
-    last: ConfigError | None = None
+    first: ConfigError | None = None
     for candidate in _readings(value):
         try:
             return _checked(_with(full, key.split("."), candidate, key))
         except ConfigError as error:
-            last = error
-    assert last is not None
-    raise last
+            first = first or error
+    assert first is not None
+    raise first
 
 
 def get_setting(content: ProjectFile, key: str) -> Any:
@@ -194,7 +198,7 @@ def _section(given: dict[str, Any], kind: type[Any], where: str) -> Any:
             raise ConfigError(f"{where}: {_hint(min(unknown), kind.__struct_fields__)}")
         return msgspec.convert(given, kind)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{where}: {error}") from error
+        raise ConfigError(f"{where}: {_explained(error, kind)}") from error
 
 
 def _checked(tree: dict[str, Any]) -> ProjectFile:
@@ -221,26 +225,29 @@ def _with(tree: dict[str, Any], path: list[str], value: Any, key: str) -> dict[s
 
 def _readings(value: str) -> list[Any]:
     try:
-        parsed = json.loads(value)
-    except ValueError:
+        parsed = msgspec.json.decode(value)
+    except (ValueError, RecursionError):
         return [value]
     return [parsed, value] if not isinstance(parsed, str) else [parsed]
 
 
-def _number(environment: Mapping[str, str], name: str) -> float | None:
+def _number(environment: Mapping[str, str], name: str) -> int | None:
     text = environment.get(name, "").strip()
     if not text:
         return None
-    if not text.isdecimal():
-        raise ConfigError(f"the variable {name} must be a whole number, this is {text!r}")
-    return float(text)
+    if not text.isdecimal() or len(text) > 15:
+        shown = text if len(text) <= 40 else text[:40] + "..."
+        raise ConfigError(f"the variable {name} must be a whole number, this is {shown!r}")
+    return int(text)
 
 
 def _explained(error: Exception, kind: type[Any]) -> str:
     text = str(error)
-    _, found, rest = text.partition("unknown field `")
-    name = rest.partition("`")[0]
-    return f"{text}; {_hint(name, kind.__struct_fields__)}" if found else text
+    unknown = _UNKNOWN.search(text)
+    if unknown is None:
+        return text
+    known = RetryPolicy if unknown["path"] else kind  # the only record within a section
+    return f"{text}; {_hint(unknown['name'], known.__struct_fields__)}"
 
 
 def _hint(name: str, known: Any) -> str:

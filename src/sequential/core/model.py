@@ -71,7 +71,7 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
         return f"{self.type}: {self.message}" if self.message else self.type
 
 
-class InputField(msgspec.Struct, frozen=True):
+class InputField(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One field of a task's input. `type` is one of `core.inputs.TYPES`."""
 
     name: str
@@ -81,7 +81,7 @@ class InputField(msgspec.Struct, frozen=True):
     default: Any = None
 
 
-class RetryPolicy(msgspec.Struct, frozen=True):
+class RetryPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How often and when a call that failed is tried again: times in seconds."""
 
     retries: int = 3
@@ -91,7 +91,7 @@ class RetryPolicy(msgspec.Struct, frozen=True):
     jitter: float = 0.1
 
 
-class Allow(msgspec.Struct, frozen=True):
+class Allow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a task may reach; None means everything that is public, a list means only this.
 
     `hosts` are host names, `*.example.com`, or addresses, each with an optional `:port`. A host
@@ -102,7 +102,7 @@ class Allow(msgspec.Struct, frozen=True):
     services: tuple[str, ...] | None = None
 
 
-class Limits(msgspec.Struct, frozen=True):
+class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a sandboxed run may use. Waiting for calls counts against nothing."""
 
     memory_mb: int = 256  # memory of the program, MiB
