@@ -225,7 +225,7 @@ def test_functions_fit_on_a_screen() -> None:
 PUBLIC = """
     Allow CallContext CallError CallStatus Engine Failure HttpSettings InputField Limits
     LocalService Progress RetryPolicy RunnerSettings SequentialError Service Settings StackProcessor
-    StackRun Status Step StorageAdapter TaskConfig TaskExecutor TaskFunction TaskRun TryAgain
+    StackRun Status Step StorageAdapter TaskConfig TaskExecutor TaskFunction TaskRun TryAgain Worker
     __version__ create_adapter load_settings register_adapter registered_adapters
 """.split()
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sequential.runner.settings import RunnerSettings
     from sequential.runner.stack_processor import StackProcessor
     from sequential.runner.task_executor import TaskExecutor
+    from sequential.runner.worker import Worker
     from sequential.services.base import CallContext, CallError, Service, TryAgain
     from sequential.services.http_settings import HttpSettings
     from sequential.services.local import LocalService
@@ -60,6 +61,7 @@ _HOMES = {
     "runner.settings": ("RunnerSettings",),
     "runner.stack_processor": ("StackProcessor",),
     "runner.task_executor": ("TaskExecutor",),
+    "runner.worker": ("Worker",),
     "services.base": ("CallContext", "CallError", "Service", "TryAgain"),
     "services.http_settings": ("HttpSettings",),
     "services.local": ("LocalService",),
@@ -95,6 +97,7 @@ __all__ = [
     "TaskFunction",
     "TaskRun",
     "TryAgain",
+    "Worker",
     "__version__",
     "create_adapter",
     "load_settings",

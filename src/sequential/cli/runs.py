@@ -1,10 +1,7 @@
 """Runs: `run` and `resume`."""
 
-import contextlib
 import os
-import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,7 +84,7 @@ def run_command(
         return await _drive(engine, run, live)
 
     run, interrupted = project.with_engine(work, live.observe)
-    _print_run(run, live, as_json=as_json)
+    print_run(run, live, as_json=as_json)
     if save and str(run.status) == "completed":
         _save(project, run)
     return _exit_code(project, run, interrupted)
@@ -119,15 +116,21 @@ def resume_command(project: Project, run_id: str, verbose: bool, as_json: bool) 
         return (run, 0) if run.status.is_final else await _drive(engine, run, live)
 
     run, interrupted = project.with_engine(work, live.observe)
-    _print_run(run, live, as_json=as_json)
+    print_run(run, live, as_json=as_json)
     return _exit_code(project, run, interrupted)
 
 
 async def _drive(engine: "Engine", run: "TaskRun", live: "Live") -> "tuple[TaskRun, int]":
     """The run when it rests, and the number of the signal that stopped it, or 0."""
+    from sequential.cli.signals import stopped_by_signals
+
+    def stop() -> None:
+        live.note("Parking the run; once more ends the program at once.")
+        engine.stop()
+
     try:
         async with live.shown():
-            with _parked_by_signals(engine, live) as received:
+            with stopped_by_signals(stop, live.finish) as received:
                 run = await engine.resume(run.id)
     except StorageError:
         output.hint(f"The run is {run.id}; what was written down before is safe.")
@@ -135,33 +138,8 @@ async def _drive(engine: "Engine", run: "TaskRun", live: "Live") -> "tuple[TaskR
     return run, 0 if run.status.is_final or not received else received[0]
 
 
-@contextlib.contextmanager
-def _parked_by_signals(engine: "Engine", live: "Live") -> Iterator[list[int]]:
-    """The first signal parks the run; the second ends the process, which loses nothing either."""
-    import asyncio
-
-    loop = asyncio.get_running_loop()
-    received: list[int] = []
-
-    def on_signal(number: int) -> None:
-        received.append(number)
-        if len(received) > 1:
-            live.finish()
-            os._exit(128 + number)
-        live.note("Parking the run; once more ends the program at once.")
-        engine.stop()
-
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    for number in numbers:
-        loop.add_signal_handler(number, on_signal, int(number))
-    try:
-        yield received
-    finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)
-
-
-def _print_run(run: "TaskRun", live: "Live", *, as_json: bool) -> None:
+def print_run(run: "TaskRun", live: "Live", *, as_json: bool) -> None:
+    """Print a run that rests: its result on stdout, what went wrong and its status on stderr."""
     from sequential.cli import documents, render
 
     if as_json:

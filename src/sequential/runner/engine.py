@@ -36,6 +36,7 @@ from sequential.services.registry import Services, standard_services
 from sequential.storage.base import StorageAdapter
 from sequential.storage.registry import create_adapter, registered_adapters
 
+POLL = 0.2  # seconds between two looks at a run that others drive
 UNFINISHED = [Status.PENDING, Status.RUNNING, Status.SUSPENDED, Status.PAUSED]
 
 
@@ -199,6 +200,17 @@ class Engine:
             await self._until(run.wake_at)
             if self._stopped.is_set():
                 break
+        return run
+
+    async def wait(self, run_id: str, timeout: float | None = None) -> TaskRun:
+        """A run that others drive, when it has ended, or as it is after `timeout` seconds."""
+        run = await self.get_run(run_id)
+        end = None if timeout is None else times.after(self.now(), timeout)
+        while not (run.status.is_final or self._stopped.is_set()):
+            if end is not None and self.now() >= end:
+                break
+            await self._clock.wait(self._stopped, POLL)
+            run = await self.get_run(run_id)
         return run
 
     async def drive(self, run_id: str) -> TaskRun:

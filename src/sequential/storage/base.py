@@ -175,7 +175,7 @@ class StorageAdapter(abc.ABC):
 
         `tasks` are the names of the tasks it takes care of; None means all.
         """
-        filters = {} if tasks is None else {"task_identifier": list(tasks)}
+        filters: dict[str, Any] = {} if tasks is None else {"task_identifier": list(tasks)}
         runs = await self.query_task_runs(status=list(CLAIMABLE), **filters)
         due = [run for run in runs if await self._is_due(run, now)]
         due.sort(key=lambda run: run.wake_at or run.updated_at)

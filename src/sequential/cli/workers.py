@@ -1,0 +1,153 @@
+"""Runs that others drive: `submit`, `wait` and `worker`."""
+
+import contextlib
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from sequential.cli import output
+from sequential.cli.project import Project
+from sequential.cli.usage import WithExample
+
+if TYPE_CHECKING:
+    from sequential.core.model import TaskRun
+    from sequential.runner.engine import Engine
+    from sequential.runner.progress import Progress
+
+
+@click.command(
+    "submit",
+    short_help="Write a run down for a worker to drive.",
+    cls=WithExample,
+    example="""
+    submit my-emails --input '{"userId": "123"}'
+    wait $(sequential-ecosystem submit my-emails)
+    """,
+)
+@click.argument("name")
+@click.option(
+    "--input",
+    "given",
+    metavar="JSON",
+    help="The input, an object; @FILE reads a file, - reads stdin. Without it: {}.",
+)
+@click.option("--json", "as_json", is_flag=True, help="The run record as JSON on stdout.")
+@click.pass_obj
+def submit_command(project: Project, name: str, given: str | None, as_json: bool) -> None:
+    """Write a run down without driving it: its id on stdout. A `worker` takes it from there."""
+    from sequential.cli import documents
+    from sequential.cli.inputs import read_input
+
+    value = read_input(given)
+
+    async def work(engine: "Engine") -> "TaskRun":
+        return await engine.create_run(name, value)
+
+    run = project.with_engine(work)
+    if as_json:
+        output.document(documents.run_document(run))
+    else:
+        output.out(run.id)
+
+
+@click.command(
+    "wait",
+    short_help="Wait until a run has ended.",
+    cls=WithExample,
+    example="""
+    wait 019a2b3c-4d5e
+    wait 019a2b3c-4d5e --timeout 60 --json
+    """,
+)
+@click.argument("run_id")
+@click.option("--timeout", type=float, metavar="SECONDS", help="Stop waiting after this time.")
+@click.option("--json", "as_json", is_flag=True, help="The run record as JSON on stdout.")
+@click.pass_obj
+def wait_command(project: Project, run_id: str, timeout: float | None, as_json: bool) -> int:
+    """Wait until a run that others drive has ended, and print it. RUN_ID may be its beginning.
+
+    Exit code: 0 completed, 1 failed, or not over when the time had passed.
+    """
+    from sequential.cli.live import Live
+    from sequential.cli.runs import print_run
+
+    async def work(engine: "Engine") -> "TaskRun":
+        run = await engine.find_run(run_id)
+        return await engine.wait(run.id, timeout)
+
+    run = project.with_engine(work)
+    print_run(run, Live(verbose=False), as_json=as_json)
+    if not run.status.is_final:
+        output.err(f"The run is still {run.status}: {project.program} wait {run.id}")
+    return 0 if str(run.status) == "completed" else 1
+
+
+@click.command(
+    "worker",
+    short_help="Drive all runs that are due, until stopped.",
+    cls=WithExample,
+    example="""
+    worker
+    worker --concurrency 10 --task my-emails
+    worker --until-idle
+    """,
+)
+@click.option(
+    "--concurrency",
+    type=click.IntRange(1, 10_000),
+    metavar="N",
+    default=50,
+    help="How many runs to drive at a time; 50 if not given.",
+)
+@click.option("--task", "tasks", multiple=True, metavar="NAME", help="Only runs of this task.")
+@click.option("--until-idle", is_flag=True, help="End when no run is due any more.")
+@click.pass_obj
+def worker_command(
+    project: Project, concurrency: int, tasks: tuple[str, ...], until_idle: bool
+) -> int:
+    """Drive runs that were submitted, have slept long enough, or lost their process.
+
+    Start as many workers as you like on one store: each run is driven by one of them at a time.
+    Ctrl-C or SIGTERM parks what is being driven; a worker that is killed loses nothing either.
+    """
+    from sequential.cli.signals import stopped_by_signals
+    from sequential.runner.worker import Worker
+
+    async def work(engine: "Engine") -> int:
+        for name in tasks:
+            await engine.get_task(name)
+        worker = Worker(engine, concurrency=concurrency, tasks=tasks or None)
+
+        def stop() -> None:
+            output.hint("Parking what is being driven; once more ends the program at once.")
+            worker.stop()
+
+        with stopped_by_signals(stop, leave=lambda: None) as received:
+            if not until_idle:
+                output.hint(f"Looking for runs, up to {concurrency} at a time. Ctrl-C stops.")
+            await worker.run(until_idle=until_idle)
+        for run_id, error in worker.troubles.items():
+            output.err(f"Error: run {run_id}: {output.one_line(str(error))}")
+        if received:
+            return 128 + received[0]
+        return 1 if worker.troubles else 0
+
+    return project.with_engine(work, _report)
+
+
+def _report(progress: "Progress") -> None:
+    """A line on stderr for each run that was taken, put away, or has ended."""
+    from sequential.runner.progress import Step
+
+    run = progress.run
+    words = {
+        Step.STARTED: "driving",
+        Step.PARKED: f"put away until {run.wake_at}" if run.wake_at else "put away",
+        Step.ENDED: f"{run.status}{f': {run.error}' if run.error else ''}",
+        Step.RUNTIME_DIED: f"its sandbox process ended: {progress.text}",
+    }
+    with contextlib.suppress(KeyError):
+        what = output.one_line(words[progress.step])
+        now = datetime.now().astimezone()
+        output.err(f"{now:%H:%M:%S} {run.id} {run.task_identifier}: {what}")

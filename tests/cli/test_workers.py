@@ -1,0 +1,106 @@
+"""Runs that others drive: submitted, worked on by any number of processes, and waited for."""
+
+import functools
+import signal
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from support.command_line import Process, Project, wait_until
+from support.http_api import HttpApi, serve
+
+CODE = """
+import asyncio
+async def job(input):
+    for i in range(3):
+        await fetch(f"{input['url']}/json/{input['n'] * 10 + i}", method="POST")
+    await asyncio.sleep(0.05)
+    return input["n"]
+"""
+
+
+def submit(project: Project, url: str, n: int) -> str:
+    return project.ok("submit", "job", "--input", f'{{"url": "{url}", "n": {n}}}').out.strip()
+
+
+def has_requests(api: HttpApi, number: int) -> bool:
+    return len(api.requests) >= number
+
+
+def status(project: Project) -> str:
+    (run,) = project.ok("history", "job", "--json").json
+    return str(run["status"])
+
+
+def test_submit_writes_a_run_and_drives_nothing(project: Project) -> None:
+    project.task("job", "def job():\n    return 1\n")
+    run_id = project.ok("submit", "job").out.strip()
+    (run,) = project.ok("history", "job", "--json").json
+    assert (run["id"], run["status"]) == (run_id, "pending")
+    assert project.ok("submit", "job", "--json").json["status"] == "pending"
+
+
+def test_a_worker_drives_what_is_due(project: Project) -> None:
+    project.task("job", "def job():\n    return 41 + 1\n")
+    run_id = project.ok("submit", "job").out.strip()
+    done = project.ok("worker", "--until-idle")
+    assert f"{run_id} job: completed" in done.err
+    assert project.ok("wait", run_id).out.strip() == "42"
+
+
+def test_wait_gives_up_after_its_timeout(project: Project) -> None:
+    project.task("job", "def job():\n    return 1\n")
+    run_id = project.ok("submit", "job").out.strip()
+    done = project("wait", run_id, "--timeout", "0.1")
+    assert done.code == 1
+    assert "still pending" in done.err
+
+
+def test_wait_for_a_failed_run_shows_why(project: Project) -> None:
+    project.task("job", "def job():\n    return 1 / 0\n")
+    run_id = project.ok("submit", "job").out.strip()
+    project.ok("worker", "--until-idle")
+    done = project("wait", run_id)
+    assert done.code == 1
+    assert "ZeroDivisionError" in done.err
+
+
+def test_an_unknown_task_is_refused(project: Project) -> None:
+    assert project("worker", "--task", "nobody", "--until-idle").code == 2
+    assert project("submit", "nobody").code == 2
+
+
+def test_sigterm_parks_what_is_driven(project: Project) -> None:
+    project.task("job", "import asyncio\nasync def job():\n    await asyncio.sleep(3)\n")
+    project.ok("submit", "job")
+    worker = Process("worker")
+    wait_until(lambda: status(project) == "running")
+    worker.kill(signal.SIGTERM)
+    assert worker.wait().code == 128 + signal.SIGTERM
+    assert status(project) == "suspended"
+
+
+@pytest.mark.timeout(60)
+def test_workers_that_are_killed_lose_nothing(project: Project, tmp_path: Path) -> None:
+    """Three workers share 30 runs; one of them is killed again and again."""
+    with serve() as api:
+        project.task("job", CODE)
+        ids = [submit(project, api.url, n) for n in range(30)]
+        workers = [Process("worker", "--concurrency", "4") for _ in range(3)]
+        try:
+            for victim in range(3):
+                enough = 20 * (victim + 1)
+                wait_until(functools.partial(has_requests, api, enough))
+                workers[victim].kill()
+                workers.append(Process("worker", "--concurrency", "4"))
+            done = [project.ok("wait", run_id, "--timeout", "30", "--json").json for run_id in ids]
+        finally:
+            for worker in workers:
+                worker.kill()
+                worker.wait()
+        requests = list(api.requests)
+    assert [run["result"] for run in done] == list(range(30))
+    keys = Counter((r.path, r.headers["idempotency-key"]) for r in requests)
+    assert len(keys) == len({path for path, _ in keys}) == 90  # one key for each call, for ever
+    assert sum(keys.values()) - 90 <= 3 * 4  # again only what was in progress at a kill
