@@ -134,6 +134,7 @@ async def run_engine(source: str, storage: MemoryAdapter, **runner: Any) -> tupl
 @given(source=programs().filter(lambda source: "random" not in source.partition("job")[2]))
 def test_engines_that_park_hibernate_or_forget_get_the_same_result(source: str) -> None:
     """The order of parallel outcomes differs between the engines, so orders are not compared."""
+    source = source.replace("len(seen)", "7")  # which depends on that order
 
     async def compare() -> None:
         live, what = await run_engine(source, MemoryAdapter(), park_after=1e6, idle_after=1e6)

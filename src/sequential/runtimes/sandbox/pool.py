@@ -21,6 +21,7 @@ from sequential.runtimes.sandbox.modules import external_modules
 from sequential.runtimes.sandbox.prelude import IMPORT_SERVICES, SOURCE
 
 T = TypeVar("T")
+Checkout = contextlib.AbstractContextManager[MontySession]
 
 VERSION = f"pydantic-monty {version('pydantic-monty')}"
 _MOST_PRELUDES = 64  # sets of services whose beginning is kept: 8 KB, and 128 bytes a method
@@ -51,6 +52,7 @@ class SandboxPool:
         self._starting = threading.Lock()
         self._threads = ThreadPoolExecutor(processes, thread_name_prefix="sandbox")
         self._preludes: OrderedDict[tuple[str, ...], bytes] = OrderedDict()
+        self._open: set[Checkout] = set()
         self._closed = False
 
     async def run(self, function: Callable[[], T]) -> T:
@@ -70,11 +72,9 @@ class SandboxPool:
                 await _until(done)
             raise
 
-    def checkout(
-        self, limits: Limits, methods: tuple[str, ...]
-    ) -> contextlib.AbstractContextManager[MontySession]:
+    def checkout(self, limits: Limits, methods: tuple[str, ...]) -> Checkout:
         """A fresh session under a task's limits; blocks while all processes are in use."""
-        return self._machine().checkout(
+        checkout = self._machine().checkout(
             limits={
                 "max_memory": limits.memory_mb << 20,
                 "max_turn_duration_secs": min(limits.turn_seconds, LONGEST_TURN),
@@ -84,6 +84,14 @@ class SandboxPool:
             },
             external_modules=external_modules(methods),
         )
+        self._open.add(checkout)
+        return checkout
+
+    def give_back(self, checkout: Checkout) -> None:
+        """End a session, whatever state it is in."""
+        self._open.discard(checkout)
+        with contextlib.suppress(MontyError):
+            checkout.__exit__(None, None, None)
 
     def prelude(self, methods: tuple[str, ...]) -> bytes:
         """The state every run with these services starts from."""
@@ -106,6 +114,8 @@ class SandboxPool:
     def _close(self) -> None:
         self._closed = True
         self._threads.shutdown(wait=True)
+        while self._open:
+            self.give_back(next(iter(self._open)))
         if self._monty is not None:
             with contextlib.suppress(MontyError):
                 self._monty.__exit__(None, None, None)

@@ -29,7 +29,7 @@ from sequential.core.model import Call, Failure, Finished, Frame, Outcome, Raise
 from sequential.errors import RuntimeDiedError, ValueNotSupportedError
 from sequential.runtimes.base import Program, SnapshotRefusedError
 from sequential.runtimes.sandbox.failures import failure_of, place, raise_in_task
-from sequential.runtimes.sandbox.pool import VERSION, SandboxPool
+from sequential.runtimes.sandbox.pool import VERSION, Checkout, SandboxPool
 from sequential.runtimes.sandbox.program import INPUT_NAME, Prepared, prepare, source_lines
 from sequential.runtimes.sandbox.requests import (
     BLOCKING,
@@ -62,7 +62,7 @@ class SandboxRuntime:
 
     def __init__(self, pool: SandboxPool) -> None:
         self._pool = pool
-        self._checkout: contextlib.AbstractContextManager[MontySession] | None = None
+        self._checkout: Checkout | None = None
         self._session: MontySession | None = None
         self._stop: Stop | None = None
         self._pending: dict[int, int] = {}
@@ -186,7 +186,7 @@ class SandboxRuntime:
         try:
             self._session = self._checkout.__enter__()
         except MontyCrashedError as error:
-            self._checkout = None
+            self._close()
             raise RuntimeDiedError(f"no sandbox process could be started: {error}") from error
         return self._session
 
@@ -194,8 +194,7 @@ class SandboxRuntime:
         checkout, self._checkout = self._checkout, None
         self._session = self._stop = None
         if checkout is not None:
-            with contextlib.suppress(MontyError):
-                checkout.__exit__(None, None, None)
+            self._pool.give_back(checkout)
 
     def _turn(self, step: Callable[[], Stop], now: datetime) -> Turn:
         """Take one step and go on until the program waits or ends."""
