@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from sequential.core.model import Snapshot, Status, TaskConfig, evolve
-from sequential.errors import LeaseLostError
+from sequential.errors import LeaseLostError, RuntimeDiedError
 from sequential.runner.progress import Step
+from sequential.runtimes.sandbox.runtime import SandboxRuntime
 
 CODE = """
 import asyncio, random
@@ -183,6 +184,24 @@ async def test_a_sandbox_process_that_dies_is_replaced(lab: Any) -> None:
     assert run.value[0] == [0, 1, 2, 3]
     assert [p.step for p in lab.progress].count(Step.RUNTIME_DIED) == 2
     assert [p.args[0] for p in lab.tool.performed] == [0, 1, 2, 3, "a", "b"]
+
+
+async def test_a_sandbox_process_that_dies_while_it_is_restored_is_replaced(
+    lab: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = await first_part(lab, parks=2)
+    restore = SandboxRuntime.restore
+    died: list[bool] = []
+
+    async def die_once(self: SandboxRuntime, *arguments: Any) -> Any:
+        if not died:
+            died.append(True)
+            raise RuntimeDiedError("killed while it was restored")
+        return await restore(self, *arguments)
+
+    monkeypatch.setattr(SandboxRuntime, "restore", die_once)
+    await reference(lab, run_id)
+    assert [p.step for p in lab.progress].count(Step.RUNTIME_DIED) == 1
 
 
 KILLS_ITS_PROCESS = """

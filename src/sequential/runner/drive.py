@@ -33,6 +33,7 @@ from sequential.core.transitions import Event, Happening, apply
 from sequential.errors import InvalidTaskError, NonDeterminismError, RuntimeDiedError
 from sequential.runner.clock import Clock
 from sequential.runner.live_program import LiveProgram
+from sequential.runner.open_calls import OpenCalls, cancelled, earliest
 from sequential.runner.progress import Observer, Progress, Step
 from sequential.runner.settings import RunnerSettings
 from sequential.runner.stack_processor import StackProcessor
@@ -65,12 +66,15 @@ class Drive:
         self._clock = clock
         self._settings = settings
         self._observer = observer
-        self._open: dict[int, StackRun] = {}  # calls whose outcome is not delivered
-        self._arrived: list[int] = []  # of these, the settled ones, in the order of arrival
-        self._recorded: set[int] = set()  # of these, the ones whose outcome is committed
-        self._performing: set[int] = set()  # calls that are with their service
-        self._attending: dict[int, asyncio.Task[None]] = {}
-        self._changed = asyncio.Event()
+        self._calls = OpenCalls(
+            clock,
+            perform=lambda call: processor.perform(self.run, call),
+            record=self._record,
+            taken_at_once=self._takes_at_once,
+            tell=self._tell,
+            fail=self.stop,
+        )
+        self._changed = self._calls.changed
         self._commit_order = asyncio.Lock()
         self._advancing = False
         self._stopping = False
@@ -79,7 +83,9 @@ class Drive:
     async def to_rest(self) -> TaskRun:
         """Drive until the run ends or is parked; returns it as it was last committed."""
         try:
-            await self._load()
+            calls = await self._storage.load_calls(self.run.id, self.run.turn)
+            self._tell(Step.STARTED)
+            self._calls.load(calls)
             while self.run.status is Status.RUNNING:
                 if self.run.turn == 0 and not self._stopping:
                     await self._take_turn([])
@@ -97,67 +103,10 @@ class Drive:
         self._error = self._error or error
         self._changed.set()
 
-    # --- calls -----------------------------------------------------------------------------------
-
-    async def _load(self) -> None:
-        calls = await self._storage.load_calls(self.run.id, self.run.turn)
-        for call in sorted(calls, key=lambda call: (call.updated_at, call.sequence)):
-            self._open[call.sequence] = call
-            if call.status.is_settled:
-                self._arrived.append(call.sequence)
-                self._recorded.add(call.sequence)
-        self._tell(Step.STARTED)
-        self._attend()
-
-    def _attend(self) -> None:
-        """See to it that every open call is performed when it is due."""
-        for sequence, call in self._open.items():
-            if not call.status.is_settled and sequence not in self._attending:
-                if self._seconds_until(call.due_at) > 0:
-                    self._tell(Step.CALL_WAITING, call)
-                self._attending[sequence] = asyncio.create_task(self._carry_out(sequence))
-
-    async def _carry_out(self, sequence: int) -> None:
-        """One call, all its attempts."""
-        try:
-            while not self._open[sequence].status.is_settled:
-                await self._until_due(self._open[sequence])
-                self._performing.add(sequence)
-                try:
-                    await self._attempt(sequence)
-                finally:
-                    self._performing.discard(sequence)
-        except asyncio.CancelledError:
-            raise
-        except BaseException as error:
-            self.stop(error)
-
-    async def _until_due(self, call: StackRun) -> None:
-        never = asyncio.Event()
-        while (seconds := self._seconds_until(call.due_at)) > 0:
-            await self._clock.wait(never, seconds)
-
-    async def _attempt(self, sequence: int) -> None:
-        call = self._open[sequence]
-        self._tell(Step.CALL_STARTED, call)
-        call = await self._processor.perform(self.run, call)
-        # A program that waits in memory for just this takes it at once, with the next commit.
-        waits = (
-            self._program.is_live
-            and not self._advancing
-            and sequence in (self._program.waiting or ())
-        )
-        self._open[sequence] = call
-        if not call.status.is_settled:
-            await self._record(call)
-            self._tell(Step.CALL_RETRYING, call)
-        else:
-            if not waits:
-                await self._record(call)
-                self._recorded.add(sequence)
-            self._arrived.append(sequence)
-            self._tell(Step.CALL_SETTLED, call)
-        self._changed.set()
+    def _takes_at_once(self, sequence: int) -> bool:
+        """Whether the program waits in memory for just this: the next commit has the outcome."""
+        is_waiting = self._program.is_live and not self._advancing
+        return is_waiting and sequence in (self._program.waiting or ())
 
     async def _record(self, call: StackRun) -> None:
         async with self._commit_order:
@@ -176,24 +125,23 @@ class Drive:
             if self.run.deadline and self._seconds_until(self.run.deadline) <= 0:
                 await self._end(self._timed_out())
                 return None
-            if ready := self._ready():
+            if self._ready():
                 self._advancing = True
-                if self._program.is_live or await self._revive():
-                    ready = self._ready()
-                    if ready:
-                        return ready
+                if not self._program.is_live and not await self._revive():
+                    self._advancing = False
+                    if self.run.status is not Status.RUNNING:
+                        return None
+                    continue
+                if ready := self._ready():
+                    return ready
                 self._advancing = False
-                if self.run.status is not Status.RUNNING:
-                    return None
-            if self._is_far():
+            if self._calls.is_quiet_for(self._settings.park_after):
                 await self._park()
                 return None
             await self._idle()
 
     def _ready(self) -> list[StackRun]:
-        arrived = [self._open[sequence] for sequence in self._arrived]
-        waiting = self._program.waiting
-        return arrived if waiting is None else journal.deliverable(arrived, waiting)
+        return self._calls.ready(self._program.waiting)
 
     async def _idle(self) -> None:
         """Wait until something changes; a program that waits long leaves memory."""
@@ -231,14 +179,6 @@ class Drive:
             await self._died(error)
         finally:
             self._advancing = False
-
-    def _is_far(self) -> bool:
-        """Whether nothing is being performed and nothing will be due for long."""
-        if self._performing or self._ready():
-            return False
-        pending = [call for call in self._open.values() if not call.status.is_settled]
-        nearest = min((self._seconds_until(call.due_at) for call in pending), default=1e9)
-        return nearest > self._settings.park_after
 
     async def _revive(self) -> bool:
         try:
@@ -278,31 +218,20 @@ class Drive:
             for order, call in enumerate(batch)
         ]
         requested = [self._request(call, number, now, wanted=waits) for call in turn.calls]
-        given = {call.sequence for call in delivered}
-        left = {s: call for s, call in self._open.items() if s not in given}
-        left.update((call.sequence, call) for call in requested)
+        left = [*self._calls.without(delivered), *requested]
         run = evolve(self.run, turn=number, crashes=0, where=_place(turn, left))
         if waits:
-            run, _ = apply(run, Happening(Event.ADVANCE, wake_at=_earliest(left.values())), now)
-            snapshot = await self._due_snapshot(number)
+            run, _ = apply(run, Happening(Event.ADVANCE, wake_at=earliest(left)), now)
+            snapshot, given_up = await self._due_snapshot(number), []
         else:
             run, _ = apply(run, _ending(turn.state), self._now())
-            snapshot = None
-            delivered += [call for call in self._leftovers(now) if call.sequence not in given]
-        await self._commit(
-            Commit(run, self._token, tuple(requested), tuple(delivered), turn.log, snapshot)
-        )
-        for sequence in given:  # others may have been settled during the commit
-            del self._open[sequence]
-        self._open.update((call.sequence, call) for call in requested)
-        self._arrived = [s for s in self._arrived if s not in given]
-        self._recorded -= given
-        for sequence in given:
-            self._attending.pop(sequence, None)
+            snapshot, given_up = None, cancelled(self._calls.without(delivered), now)
+        updated = (*delivered, *given_up)
+        await self._commit(Commit(run, self._token, tuple(requested), updated, turn.log, snapshot))
         if turn.log:
             self._tell(Step.PRINTED, text=turn.log)
         if waits:
-            self._attend()
+            self._calls.follow(delivered, requested)
         else:
             self._tell(Step.ENDED)
 
@@ -331,25 +260,32 @@ class Drive:
 
     async def _park(self) -> None:
         """Give the run back to storage; calls in progress will be performed again."""
-        await self._cancel_calls()
-        unrecorded = tuple(self._open[s] for s in self._arrived if s not in self._recorded)
+        await self._calls.cancel()
         now = self._now()
-        wake_at = now if self._stopping else _earliest(self._open.values())
-        if wake_at and self.run.deadline:
-            wake_at = min(wake_at, self.run.deadline)
-        snapshot = None
-        if self._program.is_live and self._program.tail:
-            snapshot = await self._program.snapshot(self.run, self.run.turn)
-        run, _ = apply(self.run, Happening(Event.PARK, wake_at=wake_at or self.run.deadline), now)
+        wake_at = now if self._stopping else self._calls.earliest()
+        moments = [moment for moment in (wake_at, self.run.deadline) if moment]
+        snapshot = await self._last_snapshot()
+        happening = Happening(Event.PARK, wake_at=min(moments, default=None))
+        run, _ = apply(self.run, happening, now)
+        unrecorded = self._calls.unrecorded()
         await self._commit(Commit(run, self._token, updated=unrecorded, snapshot=snapshot))
         self._tell(Step.PARKED)
 
+    async def _last_snapshot(self) -> Snapshot | None:
+        if not (self._program.is_live and self._program.tail):
+            return None
+        try:
+            return await self._program.snapshot(self.run, self.run.turn)
+        except RuntimeDiedError:
+            return None  # the journal has it all
+
     async def _end(self, failure: Failure) -> None:
         """The engine gives up on behalf of the program."""
-        await self._cancel_calls()
+        await self._calls.cancel()
         now = self._now()
         run, _ = apply(self.run, Happening(Event.FAIL, error=failure), now)
-        await self._commit(Commit(run, self._token, updated=tuple(self._leftovers(now))))
+        given_up = cancelled(self._calls.without(()), now)
+        await self._commit(Commit(run, self._token, updated=tuple(given_up)))
         self._tell(Step.ENDED)
 
     async def _died(self, error: RuntimeDiedError) -> None:
@@ -376,25 +312,9 @@ class Drive:
             traceback=(self.run.where,) if self.run.where else (),
         )
 
-    def _leftovers(self, now: str) -> list[StackRun]:
-        """Open calls as they are written down when the run is over."""
-        return [
-            call
-            if call.status.is_settled
-            else evolve(call, status=CallStatus.CANCELLED, due_at=None, updated_at=now)
-            for call in self._open.values()
-        ]
-
-    async def _cancel_calls(self) -> None:
-        tasks = list(self._attending.values())
-        self._attending.clear()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
     async def _let_go(self) -> None:
         try:
-            await self._cancel_calls()
+            await self._calls.cancel()
         finally:
             await self._program.close()
 
@@ -423,16 +343,9 @@ def _ending(state: Finished | Raised | Waiting) -> Happening:
             raise AssertionError(state)
 
 
-def _earliest(calls: Iterable[StackRun]) -> str | None:
-    """When the first of the open calls is due; None when one of them is due already."""
-    open_calls = [call for call in calls if not call.status.is_settled]
-    moments = [call.due_at for call in open_calls if call.due_at is not None]
-    return min(moments) if moments and len(moments) == len(open_calls) else None
-
-
-def _place(turn: Turn, calls: dict[int, StackRun]) -> Frame | None:
+def _place(turn: Turn, calls: Iterable[StackRun]) -> Frame | None:
     """The expression the program waits at: that of the first call it waits for."""
-    if isinstance(turn.state, Waiting) and turn.state.calls:
-        call = calls.get(turn.state.calls[0])
-        return call.where if call else None
-    return None
+    if not isinstance(turn.state, Waiting):
+        return None
+    first = turn.state.calls[0]
+    return next((call.where for call in calls if call.sequence == first), None)
