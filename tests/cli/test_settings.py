@@ -72,8 +72,8 @@ def test_wrong_keys_and_values_change_nothing(
 
 
 def test_an_adaptor_that_is_not_here_is_stored_with_a_note(project: Project) -> None:
-    done = project.ok("config", "set", "adaptor", "sqlite:./workflow.db")
-    assert stored()["adaptor"] == "sqlite:./workflow.db"
+    done = project.ok("config", "set", "adaptor", "mongo:./workflow")
+    assert stored()["adaptor"] == "mongo:./workflow"
     assert "not available" in done.err
     assert "folder" in done.err
     assert project("list").code == 2

@@ -66,7 +66,7 @@ async def test_an_adapter_of_ones_own_hides_no_other(tmp_path: Path) -> None:
     adapter = await create_adapter("mine://host/x")
     assert isinstance(adapter, MyAdapter)
     assert adapter.location == "mine://host/x"
-    assert registered_adapters() == ["folder", "memory", "mine"]
+    assert registered_adapters() == ["folder", "memory", "mine", "sqlite"]
     assert type(await create_adapter("memory")) is MemoryAdapter
 
 
@@ -121,7 +121,7 @@ async def test_an_installed_package_brings_its_adapter(
         "theirs = their_adapter:create\nfolder = their_adapter:create\ngone = their_adapter:no\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    assert registered_adapters() == ["folder", "gone", "memory", "theirs"]
+    assert registered_adapters() == ["folder", "gone", "memory", "sqlite", "theirs"]
     assert isinstance(await create_adapter("theirs:x"), MemoryAdapter)
     assert type(await create_adapter("folder")) is FolderAdapter
     with pytest.raises(ConfigError, match="gone is installed but cannot be loaded"):

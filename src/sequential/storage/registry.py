@@ -23,6 +23,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_+-]*\Z")
 _BUILT_IN = {
     "folder": "sequential.storage.folder:create",
     "memory": "sequential.storage.memory:create",
+    "sqlite": "sequential.storage.sqlite:create",
 }
 _SAME = {"default": "folder", "": "folder"}
 _registered: dict[str, Factory] = {}

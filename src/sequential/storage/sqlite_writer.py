@@ -1,0 +1,151 @@
+"""The writer of the SQLite store: one thread that owns the connection, and commits in groups.
+
+A commit costs as much as the disk takes to make it durable, whatever is in it. So what queues up
+while one transaction is committed goes into the next one together: a hundred runs that step at the
+same time wait for one sync, not for a hundred.
+"""
+
+import asyncio
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+from sequential.errors import StorageError
+from sequential.storage.sqlite_schema import PATIENCE, is_busy
+
+T = TypeVar("T")
+LARGEST_GROUP = 256
+# SQLite waits ever longer between looks, up to 100 ms, and whoever looks more often gets the lock.
+# Short waits begun anew keep several processes about equal.
+_SHORT_WAIT = 20  # milliseconds
+
+
+class _Item(NamedTuple):
+    future: "asyncio.Future[Any]"
+    work: Callable[[sqlite3.Connection], Any]
+
+
+class _Settled(NamedTuple):
+    future: "asyncio.Future[Any]"
+    value: Any
+    error: BaseException | None
+
+
+class Writer:
+    """Performs writes one after the other; each is in the database when its future is done."""
+
+    def __init__(self, open_connection: Callable[[], sqlite3.Connection]) -> None:
+        self._open = open_connection
+        self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
+        self._closed = False
+        self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._thread = threading.Thread(target=self._main, name="sequential-sqlite", daemon=True)
+
+    async def start(self) -> None:
+        """Open the database; raises what went wrong with it."""
+        self._thread.start()
+        await asyncio.shield(self._ready)
+
+    def submit(self, work: Callable[[sqlite3.Connection], T]) -> "asyncio.Future[T]":
+        """Perform `work` in a transaction, all or nothing; its result comes after the commit."""
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        if self._closed:
+            raise StorageError("the store is closed")
+        self._queue.put(_Item(future, work))
+        return future
+
+    async def close(self) -> None:
+        """Finish what is queued, then close the connection."""
+        if not self._closed:
+            self._closed = True
+            self._queue.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    def _main(self) -> None:
+        try:
+            connection = self._open()
+            connection.execute(f"PRAGMA busy_timeout = {_SHORT_WAIT}")
+        except BaseException as error:
+            _settle([_Settled(self._ready, None, error)])
+            return
+        _settle([_Settled(self._ready, None, None)])
+        try:
+            while group := self._next_group():
+                _settle(_perform(connection, group))
+        finally:
+            connection.close()
+
+    def _next_group(self) -> list[_Item]:
+        """All that is queued; an empty list when there will be no more."""
+        group: list[_Item] = []
+        item = self._queue.get()
+        while item is not None:
+            group.append(item)
+            if len(group) == LARGEST_GROUP or self._queue.empty():
+                return group
+            item = self._queue.get()
+        if group:
+            self._queue.put(None)  # it was the end: to be met again after these
+        return group
+
+
+def _perform(connection: sqlite3.Connection, group: list[_Item]) -> list[_Settled]:
+    """One transaction. What fails by itself fails alone; a failing commit fails them all."""
+    try:
+        _begin(connection)
+        settled = [_one(connection, item) for item in group]
+        connection.execute("COMMIT")
+        return settled
+    except BaseException as error:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        return [_Settled(item.future, None, error) for item in group]
+
+
+def _begin(connection: sqlite3.Connection) -> None:
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            return
+        except sqlite3.OperationalError as error:
+            if not is_busy(error) or time.monotonic() > end:
+                raise
+
+
+def _one(connection: sqlite3.Connection, item: _Item) -> _Settled:
+    connection.execute("SAVEPOINT item")
+    try:
+        value, failure = item.work(connection), None
+    except BaseException as error:
+        if not connection.in_transaction:
+            raise  # a full disk, for one, ends the whole transaction
+        connection.execute("ROLLBACK TO item")
+        value, failure = None, error
+    connection.execute("RELEASE item")
+    return _Settled(item.future, value, failure)
+
+
+def _settle(settled: list[_Settled]) -> None:
+    """Tell those who wait, in their event loops: one call each, however many they are."""
+    loops: dict[asyncio.AbstractEventLoop, list[_Settled]] = {}
+    for one in settled:
+        loops.setdefault(one.future.get_loop(), []).append(one)
+    for loop, ours in loops.items():
+        try:
+            loop.call_soon_threadsafe(_tell, ours)
+        except RuntimeError:
+            pass  # the loop is closed: nobody waits any more
+
+
+def _tell(settled: list[_Settled]) -> None:
+    for future, value, error in settled:
+        if future.done():
+            continue
+        if error is None:
+            future.set_result(value)
+        else:
+            future.set_exception(error)

@@ -1,0 +1,16 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sequential.storage.registry import create_adapter
+from sequential.testing.storage_contract import StorageContract
+
+
+class TestSqliteAdapter(StorageContract):
+    @pytest.fixture
+    def open_adapter(self, tmp_path: Path) -> Any:
+        async def open_adapter() -> Any:
+            return await create_adapter(f"sqlite:{tmp_path}/workflow.db")
+
+        return open_adapter
