@@ -90,9 +90,9 @@ def _entry_name(functions: Sequence[str], task: str) -> str:
     if len(public) == 1:
         return public[0]
     why = f"there are {len(public)} public functions" if public else "there is no public function"
+    names = " or ".join(dict.fromkeys((f"{snake_case(task)}()", "main()")))
     raise InvalidTaskError(
-        f"no entry function: {why} in {task}; name the one to start with "
-        f"{snake_case(task)}() or main()"
+        f"no entry function: {why} in {task}; name the one to start with {names}"
     )
 
 
