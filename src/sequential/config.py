@@ -176,16 +176,14 @@ def _make_secret(path: Path) -> bytes:
     try:
         path.parent.mkdir(exist_ok=True)
         path.with_name(".gitignore").write_text("*\n", encoding="utf-8")
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:  # made 0600
+        with tempfile.NamedTemporaryFile(dir=path.parent) as file:  # made 0600
             file.write(secrets.token_bytes(32))
             file.flush()
             os.fsync(file.fileno())
-        try:
-            os.link(file.name, path)  # the first process wins, the others read its key
-        except FileExistsError:
-            pass
-        finally:
-            Path(file.name).unlink()
+            try:
+                os.link(file.name, path)  # the first process wins, the others read its key
+            except FileExistsError:
+                pass
         return path.read_bytes()
     except OSError:
         return b""

@@ -224,12 +224,13 @@ def test_the_first_difference_of_the_arguments_is_named(
     assert last.startswith(f"  first difference: {words}")
 
 
-@given(
-    st.recursive(
-        st.integers() | st.text("ab"), lambda t: st.lists(t) | st.dictionaries(st.text("ab"), t)
-    ),
-    st.data(),
+KEYS = st.text("ab", min_size=1)
+TREES = st.recursive(
+    st.integers() | st.text("ab"), lambda inner: st.lists(inner) | st.dictionaries(KEYS, inner)
 )
+
+
+@given(TREES, st.data())
 def test_every_difference_is_named_in_a_few_lines(expected: Any, data: st.DataObject) -> None:
     actual = data.draw(st.just([expected]) | st.just({"a": expected}) | st.integers())
     calls = [Call(0, "api", "get", arguments) for arguments in (expected, actual)]

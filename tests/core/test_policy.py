@@ -9,6 +9,7 @@ from sequential.errors import ConfigError
 
 def test_the_defaults_are_fine() -> None:
     assert config_problems(TaskConfig(name="x")) == []
+    check_config(TaskConfig(name="x"))
 
 
 @pytest.mark.parametrize(
