@@ -190,7 +190,8 @@ class Drive:
             await self._end(Failure(type="RuntimeError", message=str(error), code=error.code))
             return False
         if replayed:
-            self._tell(Step.REPLAYED, text=f"{replayed} turns replayed from the journal")
+            turns = "1 turn" if replayed == 1 else f"{replayed} turns"
+            self._tell(Step.REPLAYED, text=f"{turns} replayed from the journal")
         return True
 
     # --- turns -----------------------------------------------------------------------------------

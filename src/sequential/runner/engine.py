@@ -86,10 +86,7 @@ class Engine:
         """
         settings = settings or load_settings(Path(project))
         available = standard_services(settings.http, settings.project, services)
-        is_folder = settings.adaptor in ("default", "folder")
-        storage = await create_adapter(
-            f"folder:{settings.tasks}" if is_folder else settings.adaptor
-        )
+        storage = await create_adapter(settings.storage)
         in_memory = settings.adaptor.startswith("memory")
         secret = secrets.token_bytes(32) if in_memory else load_secret(settings.project)
         engine = cls(storage, available, settings, secret=secret, clock=clock, observer=observer)
