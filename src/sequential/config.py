@@ -23,6 +23,9 @@ from sequential.services.http_settings import HttpSettings
 
 FILE_NAME = ".sequentialrc.json"
 KEY_FILE = Path(".sequential") / "secret.key"
+# What DATABASE_URL may begin with to choose a storage; any other belongs to another program.
+DATABASE_SCHEMES = ("sqlite",)
+SQLITE_FILE = "tasks.db"  # in the project, unless another is named
 _UNKNOWN = re.compile(r"unknown field `(?P<name>.*?)`( - at `\$\.(?P<path>.+)`)?\Z", re.DOTALL)
 
 
@@ -50,6 +53,15 @@ class Settings(msgspec.Struct, frozen=True):
     defaults: dict[str, Any] = {}
     http: HttpSettings = HttpSettings()
     runner: RunnerSettings = RunnerSettings()
+
+    @property
+    def storage(self) -> str:
+        """The adapter together with its place, as `create_adapter` takes it."""
+        if self.adaptor in ("default", "folder"):
+            return f"folder:{self.tasks}"
+        if self.adaptor in ("sqlite", "sqlite:"):
+            return f"sqlite:{self.project / SQLITE_FILE}"
+        return self.adaptor
 
 
 def find_project(start: Path) -> Path:
@@ -83,12 +95,39 @@ def load_settings(
         timeout = milliseconds / 1000 or None
     return Settings(
         project=project,
-        adaptor=adaptor or stored.adaptor,
+        adaptor=_adaptor(project, adaptor, stored.adaptor, environment),
         tasks=project / stored.tasks,
         defaults=stored.defaults,
         http=http,
         runner=msgspec.structs.replace(runner, retry=retry, timeout=timeout),
     )
+
+
+def adaptor_variable(environment: Mapping[str, str] = os.environ) -> tuple[str, str] | None:
+    """The variable that chooses the storage, and what it chooses; None when none does."""
+    url = environment.get("DATABASE_URL", "").strip()
+    if ":" in url and url.partition(":")[0].lower() in DATABASE_SCHEMES:
+        return "DATABASE_URL", url
+    if path := environment.get("SQLITE_DB_PATH", "").strip():
+        return "SQLITE_DB_PATH", f"sqlite:{path}"
+    return None
+
+
+def _adaptor(project: Path, given: str | None, stored: str, environment: Mapping[str, str]) -> str:
+    """The storage to use; files are seen from the project, but as a flag from the current folder.
+
+    `sqlite` alone means the file that `SQLITE_DB_PATH` names, where it does.
+    """
+    _, chosen = adaptor_variable(environment) or ("", stored)
+    chosen = given or chosen
+    name, _, location = chosen.partition(":")
+    if name.lower() != "sqlite" or (given and location):
+        return chosen
+    location = location or environment.get("SQLITE_DB_PATH", "").strip()
+    path = location.removeprefix("///")
+    if not path or path.startswith(("//", ":")):
+        return chosen  # the usual file, or none: then the adapter says what is wrong with it
+    return f"sqlite:{project / Path(path).expanduser()}"
 
 
 def read_project_file(project: Path) -> ProjectFile:

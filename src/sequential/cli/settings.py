@@ -130,8 +130,8 @@ def set_command(
     output.out(f"{output.clean(chosen)} = {output.clean(shown)}")
     if chosen == "adaptor":
         _remark_on_adaptor(project, content.adaptor)
-    for variable, decided in VARIABLES.items():
-        if os.environ.get(variable, "").strip() and decided == chosen:
+    for variable, decided in _deciding().items():
+        if decided == chosen:
             output.hint(f"The variable {variable} is set and has the last word over {FILE_NAME}.")
 
 
@@ -185,9 +185,19 @@ def _given(content: "ProjectFile") -> set[str]:
     return set(_flat(tree))
 
 
+def _deciding() -> dict[str, str]:
+    """The variables that are set and have the last word, with the keys they decide."""
+    from sequential.config import adaptor_variable
+
+    found = {name: key for name, key in VARIABLES.items() if os.environ.get(name, "").strip()}
+    if chosen := adaptor_variable():
+        found[chosen[0]] = "adaptor"
+    return found
+
+
 def _origin(key: str, given: set[str]) -> str:
-    for variable, decided in VARIABLES.items():
-        if decided == key and os.environ.get(variable, "").strip():
+    for variable, decided in _deciding().items():
+        if decided == key:
             return variable
     from sequential.config import FILE_NAME
 

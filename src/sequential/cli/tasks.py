@@ -64,10 +64,13 @@ def create_task_command(project: Project, name: str, inputs: str, description: s
         for file in ("code.py", "config.json", "meta.json", "runs/"):
             folder = project.task_file(name, "")
             output.out(f"created  {output.clean(str(folder))}/{file}")
+        following = "edit code.py, then"
     else:
-        output.out(f"created  {name}")
+        store = project.settings.adaptor.partition(":")[0]
+        output.out(f"created  {name} in the storage {output.clean(store)}")
+        following = ""
     output.out(
-        "\nNext: edit code.py, then\n"
+        f"\nNext: {following}".rstrip() + "\n"
         f"  {project.program} run {name} --dry-run\n"
         f"  {project.program} run {name}{_example_input(config)}"
     )
