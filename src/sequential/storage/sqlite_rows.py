@@ -33,23 +33,29 @@ _PUT_CALL = (
 _PUT_PAYLOAD = "INSERT OR REPLACE INTO payloads VALUES (?, ?, ?, ?)"
 _DROP_PAYLOAD = "DELETE FROM payloads WHERE task_run_id = ? AND record = ? AND field = ?"
 
+# The indexes are named, because without statistics SQLite takes others, whose cost grows.
 LOAD_CALLS = f"""
-    {_CALL} WHERE task_run_id = :run AND delivered_turn IS NULL
+    {_CALL} INDEXED BY stack_runs_delivered
+        WHERE task_run_id = :run AND delivered_turn IS NULL
     UNION ALL
-    {_CALL} WHERE task_run_id = :run AND delivered_turn > :after
+    {_CALL} INDEXED BY stack_runs_delivered
+        WHERE task_run_id = :run AND delivered_turn > :after
     ORDER BY sequence
 """
 _DUE = """
-    SELECT * FROM (SELECT id, coalesce(wake_at, updated_at) AS since FROM task_runs
+    SELECT * FROM (SELECT id, coalesce(wake_at, updated_at) AS since
+        FROM task_runs INDEXED BY task_runs_pending
         WHERE status = 'pending' {tasks} ORDER BY coalesce(wake_at, updated_at) LIMIT :limit)
     UNION ALL
-    SELECT * FROM (SELECT id, wake_at AS since FROM task_runs
+    SELECT * FROM (SELECT id, wake_at AS since FROM task_runs INDEXED BY task_runs_waking
         WHERE status = 'suspended' AND wake_at <= :now {tasks} ORDER BY wake_at LIMIT :limit)
     UNION ALL
-    SELECT id, coalesce(wake_at, updated_at) AS since FROM task_runs
+    SELECT id, coalesce(wake_at, updated_at) AS since
+        FROM task_runs INDEXED BY task_runs_leased
         WHERE status = 'running' AND lease_until <= :now {tasks}
     UNION ALL
-    SELECT id, coalesce(wake_at, updated_at) AS since FROM task_runs
+    SELECT id, coalesce(wake_at, updated_at) AS since
+        FROM task_runs INDEXED BY task_runs_leased
         WHERE status = 'running' AND lease_until IS NULL {tasks}
     ORDER BY since LIMIT :limit
 """

@@ -1,0 +1,173 @@
+"""What does not grow: query plans, and steps of SQLite's machine, are looked at, not seconds."""
+
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sequential.core.model import Commit, Snapshot, StackRun, Status, TaskRun, evolve
+from sequential.storage import sqlite_rows
+from sequential.storage.sqlite import SqliteAdapter
+from sequential.storage.sqlite_rows import LOAD_CALLS, wakeups_query
+from sequential.testing.storage_contract import LATER, NOW, SOON, delivered, new_call, new_run
+
+
+@pytest.fixture
+async def adapter(tmp_path: Path) -> AsyncIterator[SqliteAdapter]:
+    adapter = SqliteAdapter(tmp_path / "workflow.db")
+    await adapter.init()
+    yield adapter
+    await adapter.close()
+
+
+async def plan(adapter: SqliteAdapter, query: str, parameters: Any) -> list[str]:
+    def explain(connection: sqlite3.Connection) -> list[str]:
+        rows = connection.execute(f"EXPLAIN QUERY PLAN {query}", parameters)
+        return [row[3] for row in rows if "COMPOUND" not in row[3]]
+
+    return await adapter._read(explain)
+
+
+@pytest.mark.parametrize("tasks", [None, ["a", "b"]])
+async def test_work_is_found_through_indexes(
+    adapter: SqliteAdapter, tasks: list[str] | None
+) -> None:
+    steps = await plan(adapter, *wakeups_query(NOW, 10, tasks))
+    searched = [step for step in steps if "task_runs" in step]
+    assert any("task_runs_pending" in step for step in searched)
+    assert any("task_runs_waking" in step and "wake_at<?" in step for step in searched)
+    assert any("task_runs_leased" in step and "lease_until<?" in step for step in searched)
+    assert all("USING INDEX" in step or "USING COVERING INDEX" in step for step in searched)
+
+
+async def test_calls_are_found_through_an_index(adapter: SqliteAdapter) -> None:
+    steps = await plan(adapter, LOAD_CALLS, {"run": "x", "after": 3})
+    assert [step for step in steps if "stack_runs" in step] == [
+        "SEARCH stack_runs USING INDEX stack_runs_delivered (task_run_id=? AND delivered_turn=?)",
+        "SEARCH stack_runs USING INDEX stack_runs_delivered (task_run_id=? AND delivered_turn>?)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("filters", "index"),
+    [
+        ({"id": "x"}, "autoindex"),
+        ({"task_identifier": "x"}, "task_runs_task"),
+        ({"status": "failed"}, "task_runs_status"),
+    ],
+)
+async def test_lists_are_read_in_order(
+    adapter: SqliteAdapter, filters: dict[str, Any], index: str
+) -> None:
+    where, parameters = sqlite_rows._where(filters, sqlite_rows.RUN_COLUMNS)
+    query = f"{sqlite_rows._RUN} {where} ORDER BY id DESC"
+    steps = await plan(adapter, query, parameters)
+    assert len(steps) == 1, steps  # and nothing is sorted afterwards
+    assert index in steps[0]
+
+
+async def a_long_run(adapter: SqliteAdapter, calls: int) -> TaskRun:
+    run = await adapter.create_task_run(new_run())
+    run = await adapter.claim(run.id, "token", NOW, SOON)
+    every = [delivered(new_call(run, i), i + 2, result={"text": "x" * 100}) for i in range(calls)]
+    run = evolve(run, turn=calls + 1)
+    await adapter.commit(Commit(run, "token", tuple(every), snapshot=Snapshot(run.id, 1, b"s")))
+    await adapter.release(run.id, "token")
+    return run
+
+
+async def counted(adapter: SqliteAdapter, work: Callable[[], Awaitable[Any]]) -> int:
+    """Steps of SQLite's machine in the connections of the adapter."""
+    count = 0
+
+    def tick() -> int:
+        nonlocal count
+        count += 1
+        return 0
+
+    assert adapter._open
+    writer, readers, _ = adapter._open
+    await writer.submit(lambda connection: connection.set_progress_handler(tick, 1))
+    await readers.read(lambda connection: None)  # there is one, and it is not in use
+    connection = readers._idle.get_nowait()
+    assert readers._idle.empty()
+    connection.set_progress_handler(tick, 1)
+    readers._idle.put(connection)
+    count = 0
+    await work()
+    found = count
+    connection.set_progress_handler(None, 0)
+    return found
+
+
+async def test_going_on_after_20_000_calls_costs_as_much_as_after_20(tmp_path: Path) -> None:
+    costs = []
+    for calls in (20, 20_000):
+        adapter = SqliteAdapter(tmp_path / f"{calls}.db")
+        await adapter.init()
+        run = await a_long_run(adapter, calls)
+
+        async def go_on(adapter: SqliteAdapter = adapter, run: TaskRun = run) -> None:
+            turn = run.turn
+            run = await adapter.claim(run.id, "next", NOW, SOON)
+            assert await adapter.get_snapshot(run.id)
+            assert len(await adapter.load_calls(run.id, turn - 2)) == 2
+            assert await adapter.load_calls(run.id, turn) == []
+            call: StackRun = new_call(run, turn + 5)
+            await adapter.commit(Commit(evolve(run, turn=turn + 1), "next", (call,)))
+            done = (delivered(call, turn + 2),)
+            await adapter.commit(Commit(evolve(run, turn=turn + 2), "next", updated=done))
+            parked = evolve(run, status=Status.SUSPENDED, lease_token=None, lease_until=None)
+            await adapter.commit(Commit(parked, "next"))
+            assert await adapter.wakeups(NOW) == []
+
+        costs.append(await counted(adapter, go_on))
+        await adapter.close()
+    assert 0 < costs[0] < 5000
+    assert abs(costs[1] - costs[0]) < 200
+
+
+async def test_work_is_found_among_many_that_sleep(adapter: SqliteAdapter) -> None:
+    def sleep(connection: sqlite3.Connection) -> None:
+        connection.execute("INSERT INTO programs VALUES ('d', 'code.py', '{\"name\":\"\"}', '')")
+        connection.executemany(
+            "INSERT INTO task_runs (id, task_identifier, status, created_at, updated_at, wake_at, "
+            "program) VALUES (?, 'my-task', ?, '', '', ?, 'd')",
+            (
+                (f"{number:036}", status, LATER if number % 2 else None)
+                for number, status in enumerate(["suspended", "completed", "running"] * 4000)
+            ),
+        )
+        connection.execute("UPDATE task_runs SET lease_until = ? WHERE status = 'running'", [LATER])
+
+    await adapter._write(sleep)
+    due = await adapter.create_task_run(new_run(status=Status.SUSPENDED, wake_at=NOW))
+
+    async def look() -> None:
+        assert await adapter.wakeups(SOON) == [due.id]
+
+    assert await counted(adapter, look) < 300
+
+
+async def test_a_list_reads_no_large_values(adapter: SqliteAdapter) -> None:
+    large = {"text": "x" * 100_000}
+    run = await adapter.create_task_run(new_run(input=large, result=large))
+    (listed,) = await adapter.query_task_runs()
+    note = {"$payload": {"size": 100_011}}
+    assert (listed.input, listed.result) == (note, note)
+    assert await adapter.get_task_run(run.id) == run
+    small = await adapter.update_task_run(run.id, result={"$payload": {"size": 1}})
+    assert await adapter.get_task_run(run.id) == small
+    await adapter.update_task_run(run.id, result=None, input=1)
+    count = "SELECT count(*) FROM payloads"
+    assert await adapter._read(lambda conn: conn.execute(count).fetchone()) == (0,)
+
+
+async def test_runs_share_their_program(adapter: SqliteAdapter) -> None:
+    runs = [await adapter.create_task_run(new_run(i, code="#" * 50_000)) for i in range(3)]
+    await adapter.create_task_run(new_run(9, code="#"))
+    count = "SELECT count(*) FROM programs"
+    assert await adapter._read(lambda conn: conn.execute(count).fetchone()) == (2,)
+    assert (await adapter.query_task_runs())[1:] == runs[::-1]
