@@ -92,7 +92,8 @@ def test_a_second_ctrl_c_exits_at_once_and_loses_nothing(
     time.sleep(0.005)  # two signals at once are one
     chain.kill(signal.SIGINT)
     done = chain.wait()
-    assert done.code == 130
+    # On a slow machine the first one has done its work by then, and the second ends Python.
+    assert done.code in (130, -signal.SIGINT)
     (run_id,) = project.run_ids("chain")
     assert project.ok("resume", run_id).json == RESULT
     assert _was_asked_once(api)
