@@ -1,6 +1,6 @@
 """All measurements, one after the other."""
 
-from bench import memory, resume, startup, steps
+from bench import memory, resume, startup, steps, storage
 
-for measurement in (steps, resume, startup, memory):
+for measurement in (steps, storage, resume, startup, memory):
     measurement.main()

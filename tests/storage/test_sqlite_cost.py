@@ -9,6 +9,7 @@ import pytest
 
 from sequential.core.model import Commit, Snapshot, StackRun, Status, TaskRun, evolve
 from sequential.storage import sqlite_rows
+from sequential.storage.sql_records import RUN_COLUMNS
 from sequential.storage.sqlite import SqliteAdapter
 from sequential.storage.sqlite_rows import LOAD_CALLS, wakeups_query
 from sequential.testing.storage_contract import LATER, NOW, SOON, delivered, new_call, new_run
@@ -61,7 +62,7 @@ async def test_calls_are_found_through_an_index(adapter: SqliteAdapter) -> None:
 async def test_lists_are_read_in_order(
     adapter: SqliteAdapter, filters: dict[str, Any], index: str
 ) -> None:
-    where, parameters = sqlite_rows._where(filters, sqlite_rows.RUN_COLUMNS)
+    where, parameters = sqlite_rows._where(filters, RUN_COLUMNS)
     query = f"{sqlite_rows._RUN} {where} ORDER BY id DESC"
     steps = await plan(adapter, query, parameters)
     assert len(steps) == 1, steps  # and nothing is sorted afterwards

@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from sequential.storage import sqlite_schema
 from sequential.storage.sqlite import SqliteAdapter
 from sequential.testing.storage_contract import NOW, SOON
 from support.killing import RUN, commits
@@ -46,11 +45,11 @@ def killing(number: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def connect(*args: Any, **kwargs: Any) -> sqlite3.Connection:
-        connection = real(*args, **kwargs)
+        connection: sqlite3.Connection = real(*args, **kwargs)
         connection.set_trace_callback(trace)
         return connection
 
-    sqlite_schema.sqlite3.connect = connect  # type: ignore[assignment]
+    setattr(sqlite3, "connect", connect)
 
 
 def run_killed(folder: Path, number: int) -> tuple[int, bool]:
