@@ -98,13 +98,13 @@ def main() -> None:
                     place = Path(folder) / str(callers)
                     place.mkdir()
                     seconds = asyncio.run(measure(make(place), callers, commits))
-                    figures.setdefault(f"{name}: {callers} callers", []).append(seconds)
+                    figures.setdefault(f"{name}: {callers} at a time", []).append(seconds)
     rows = []
-    for label, seconds in figures.items():
-        base = figures.get(f"{label.partition(':')[0]}: floor", seconds)
-        ratio = statistics.median(a / b for a, b in zip(seconds, base, strict=True))
-        middle = statistics.median(seconds)
-        compared = "" if base is seconds else f"{ratio:.2f}x"
+    for label, all_ in figures.items():
+        base = figures.get(f"{label.partition(':')[0]}: floor", all_)
+        ratio = statistics.median(a / b for a, b in zip(all_, base, strict=True))
+        middle = statistics.median(all_)
+        compared = "" if base is all_ else f"{ratio:.2f}x"
         rows.append([label, microseconds(middle), f"{1 / middle:,.0f}", compared])
     show("One commit (medians of 5 rounds)", ["", "us", "commits/s", "to the store's floor"], rows)
 
