@@ -434,3 +434,22 @@ class TestSecret:
         assert len(key) == 32
         assert key != load_secret(tmp_path, {})
         assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("section", "setting", "value", "said"),
+    [
+        ("runner", "calls", 0, ">= 1"),
+        ("runner", "live_programs", 0, ">= 1"),
+        ("runner", "lease", -5, "> 0.0"),
+        ("runner", "timeout", 0, "> 0.0"),
+        ("http", "timeout", 0, "> 0.0"),
+        ("http", "body_limit", 0, ">= 1"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(
+    tmp_path: Path, section: str, setting: str, value: float, said: str
+) -> None:
+    (tmp_path / ".sequentialrc.json").write_text(json.dumps({section: {setting: value}}))
+    with pytest.raises(ConfigError, match=rf"{said} - at `\$\.{setting}`"):
+        load_settings(tmp_path, environment={})

@@ -1,6 +1,7 @@
 """What an operator decides about the HTTP calls of all tasks."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated
 
 import msgspec
 
@@ -9,14 +10,19 @@ import msgspec
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+NoneOrMore = Annotated[int, msgspec.Meta(ge=0)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+
+
 class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Limits and permissions: times in seconds, sizes in bytes."""
 
-    timeout: float = 60.0  # of a whole fetch, redirects and body included
-    connect_timeout: float = 10.0  # of one connection, TLS included
-    body_limit: int = 32 * 1024 * 1024  # of an answer's body after decompression
-    max_redirects: int = 10
-    max_connections: int = 500  # open at a time, a shell's usual limit is 1024 files
+    timeout: Seconds = 60.0  # of a whole fetch, redirects and body included
+    connect_timeout: Seconds = 10.0  # of one connection, TLS included
+    body_limit: Count = 32 * 1024 * 1024  # of an answer's body after decompression
+    max_redirects: NoneOrMore = 10
+    max_connections: Count = 500  # open at a time, a shell's usual limit is 1024 files
     allow_private: bool = False  # private networks and loopback, for every task
     allow_loopback: bool = False
     user_agent: str = "sequential-ecosystem"
