@@ -247,6 +247,8 @@ def _ipv6(text: str) -> str:
         raise ValueError(f"{text!r} is not an IPv6 address: {error}") from None
     if address.scope_id is not None:
         raise ValueError(f"{text!r} names a network interface, which is not possible here")
+    if mapped := address.ipv4_mapped:  # newer Pythons write these with dots
+        return f"::ffff:{int(mapped) >> 16:x}:{int(mapped) & 0xFFFF:x}"
     return address.compressed
 
 
