@@ -148,8 +148,11 @@ async def test_work_is_found_among_many_that_sleep(adapter: SqliteAdapter) -> No
 
     async def look() -> None:
         assert await adapter.wakeups(SOON) == [due.id]
+        assert await adapter.wakeups(SOON, tasks=["other", "my-task"]) == [due.id]
+        assert await adapter.wakeups(SOON, tasks=["other"]) == []
+        assert await adapter.wakeups(SOON, tasks=[]) == []
 
-    assert await counted(adapter, look) < 300
+    assert await counted(adapter, look) < 1000
 
 
 async def test_a_list_reads_no_large_values(adapter: SqliteAdapter) -> None:

@@ -168,6 +168,7 @@ async def test_a_frozen_worker_cannot_write_when_it_thaws(tmp_path: Path) -> Non
     # Frozen between two commits: frozen within one, it would hold the lock of the database.
     while True:
         process.send_signal(signal.SIGSTOP)
+        os.waitpid(process.pid, os.WUNTRACED)  # it takes a moment
         probe = sqlite3.connect(path, timeout=0.02, isolation_level=None)
         try:
             probe.execute("BEGIN IMMEDIATE")

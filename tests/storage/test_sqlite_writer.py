@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sequential.core.model import Commit, evolve
+from sequential.core.model import CallStatus, Commit, evolve
 from sequential.errors import (
     LeaseLostError,
     RunBusyError,
@@ -197,6 +197,33 @@ async def test_steps_write_only_what_they_changed(tmp_path: Path) -> None:
     assert len(written) == 2
     assert 'SET "turn" = 2 WHERE' in written[0]
     assert 'SET "attempts" = 1, "delivered_turn" = 2 WHERE' in written[1]
+    await adapter.close()
+
+
+async def test_what_is_loaded_while_it_changes_is_not_taken_as_known(tmp_path: Path) -> None:
+    """A status that goes there and back again is the same object, and still has to be written."""
+    adapter = await adapter_on(tmp_path)
+    run = await adapter.create_task_run(new_run())
+    run = await adapter.claim(run.id, "token", NOW, SOON)
+    call = new_call(run, 0)
+    await adapter.commit(Commit(run, "token", (call,)))
+    gate = threading.Event()
+    load = adapter._rows.undelivered
+
+    def slow(*arguments: Any) -> Any:
+        found = load(*arguments)
+        gate.wait(10)
+        return found
+
+    adapter._rows.undelivered = slow  # type: ignore[method-assign, assignment]
+    loading = asyncio.ensure_future(adapter.load_calls(run.id))
+    await asyncio.sleep(0.05)
+    waiting = evolve(call, status=CallStatus.PENDING)
+    await adapter.commit(Commit(run, "token", updated=(waiting,)))
+    gate.set()
+    assert await loading == [call]
+    await adapter.commit(Commit(run, "token", updated=(call,)))
+    assert await adapter.get_stack_run(call.id) == call
     await adapter.close()
 
 

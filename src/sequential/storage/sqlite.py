@@ -191,9 +191,10 @@ class SqliteAdapter(StorageAdapter):
 
     async def load_calls(self, run_id: str, after: int = 0) -> list[StackRun]:
         held = self._held.get(run_id)
+        known = held.known if held else None
         calls = await self._read(lambda conn: self._rows.undelivered(conn, run_id, after))
-        if held and held.known.run is not None:
-            held.known.calls = {c.sequence: c for c in calls if c.delivered_turn is None}
+        if held and known and held.known is known:  # nothing was written meanwhile
+            known.calls = {c.sequence: c for c in calls if c.delivered_turn is None} | known.calls
         return calls
 
     # --- task functions --------------------------------------------------------------------------

@@ -42,8 +42,7 @@ class Held(msgspec.Struct):
             known.calls[call.sequence] = call
             if call.delivered_turn is not None:
                 del known.calls[call.sequence]
-        known.run = commit.run
-        self.known = known
+        self.known = Known(commit.run, known.calls)
 
 
 def statements(commit: Commit, known: Known) -> tuple[list[Statement], list[Statement]]:

@@ -68,8 +68,9 @@ def wakeups_query(
     parameters: dict[str, str | int] = {"now": now, "limit": limit}
     if tasks is None:
         return _DUE.format(tasks=""), parameters
-    names = [f":task{number}" for number in range(len(tasks))]
-    parameters |= dict(zip((name[1:] for name in names), tasks, strict=True))
+    wanted = list(tasks) or [""]  # no task; an empty list does not go with the named indexes
+    names = [f":task{number}" for number in range(len(wanted))]
+    parameters |= dict(zip((name[1:] for name in names), wanted, strict=True))
     return _DUE.format(tasks=f"AND task_identifier IN ({', '.join(names)})"), parameters
 
 

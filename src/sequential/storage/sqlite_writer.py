@@ -47,7 +47,12 @@ class Writer:
     async def start(self) -> None:
         """Open the database; raises what went wrong with it."""
         self._thread.start()
-        await asyncio.shield(self._ready)
+        try:
+            await asyncio.shield(self._ready)
+        except asyncio.CancelledError:
+            self._closed = True
+            self._queue.put(None)
+            raise
 
     def submit(self, work: Callable[[sqlite3.Connection], T]) -> "asyncio.Future[T]":
         """Perform `work` in a transaction, all or nothing; its result comes after the commit."""
