@@ -1,6 +1,7 @@
-"""All measurements, one after the other."""
+"""All measurements, one after the other, each in a process of its own."""
 
-from bench import memory, resume, startup, steps, storage
+import subprocess
+import sys
 
-for measurement in (steps, storage, resume, startup, memory):
-    measurement.main()
+for measurement in ("steps", "storage", "resume", "startup", "memory"):
+    subprocess.run([sys.executable, "-m", f"bench.{measurement}"], check=True)
