@@ -210,10 +210,11 @@ class FolderAdapter(StorageAdapter):
 
     async def update_stack_run(self, call_id: str, **changes: Any) -> StackRun:
         def update(lease: Lease) -> StackRun:
-            call = lease.call(_split(call_id)[1]) or self._get_call(call_id)
+            stored = lease.call(_split(call_id)[1])
+            call = resolve(lease.files, stored) if stored else self._get_call(call_id)
             if call is None:
                 raise StorageError(f"there is no call {call_id}")
-            call = evolve(resolve(lease.files, call), **changes)
+            call = evolve(call, **changes)
             lease.write(at=call.updated_at, calls=(call,))
             return call
 
