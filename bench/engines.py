@@ -1,7 +1,7 @@
 """Engines for measuring: a trivial service, the real sandbox, a chosen store."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,19 @@ async def job(input):
 """
 
 
+def answer(i: int) -> dict[str, int]:
+    return {"n": i}
+
+
 @contextlib.asynccontextmanager
-async def engine(storage: StorageAdapter, code: str = LOOP, **runner: Any) -> AsyncIterator[Engine]:
+async def engine(
+    storage: StorageAdapter,
+    code: str = LOOP,
+    step: Callable[[int], dict[str, int]] = answer,
+    **runner: Any,
+) -> AsyncIterator[Engine]:
     """An engine with the task `job`, whose steps call a function that returns a small dict."""
-    tool = FakeService("tool", {"step": lambda i: {"n": i}})
+    tool = FakeService("tool", {"step": step})
     made = Engine(
         storage,
         Services([ClockService(), tool]),

@@ -32,7 +32,7 @@ async def measure(folder: Path) -> list[list[str]]:
         async def park(count: int) -> None:
             for _ in range(count // 50):
                 runs = await asyncio.gather(*[made.create_run("job", {}) for _ in range(50)])
-                done = await asyncio.gather(*[made._executor.execute(r.id) for r in runs])
+                done = await asyncio.gather(*[made.drive(r.id) for r in runs])
                 assert all(run.status is Status.SUSPENDED for run in done)
 
         await park(50)

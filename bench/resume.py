@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench.engines import LOOP, engine
+from bench.engines import answer, engine
 from bench.table import milliseconds, show
 from sequential.core.model import Status
 from sequential.storage.folder import FolderAdapter
@@ -24,18 +24,15 @@ ROUNDS = 7
 def drive_and_die(folder: Path, calls: int) -> str:
     """Drive a run in a child process that ends abruptly when `calls` calls have been answered."""
 
+    def die_at(i: int) -> dict[str, int]:
+        if i == calls:
+            os._exit(0)
+        return answer(i)
+
     async def drive() -> None:
-        async with engine(FolderAdapter(folder)) as made:
+        async with engine(FolderAdapter(folder), step=die_at) as made:
             run = await made.create_run("job", {"steps": calls + 5})
             os.write(writer, run.id.encode())
-            perform = made._executor._processor.perform
-
-            async def die_at(run, call):  # type: ignore[no-untyped-def]
-                if call.sequence == calls:
-                    os._exit(0)
-                return await perform(run, call)
-
-            made._executor._processor.perform = die_at  # type: ignore[method-assign]
             await made.resume(run.id)
 
     reader, writer = os.pipe()
@@ -53,16 +50,14 @@ def drive_and_die(folder: Path, calls: int) -> str:
 async def resume(folder: Path, run_id: str, calls: int) -> float:
     """Seconds from opening the store to the moment a call after the first `calls` is performed."""
     reached: list[float] = []
+
+    def note(i: int) -> dict[str, int]:
+        if i > calls:
+            reached.append(time.perf_counter())
+        return answer(i)
+
     started = time.perf_counter()
-    async with engine(FolderAdapter(folder), LOOP) as made:
-        perform = made._executor._processor.perform
-
-        async def note(run, call):  # type: ignore[no-untyped-def]
-            if call.sequence > calls:
-                reached.append(time.perf_counter())
-            return await perform(run, call)
-
-        made._executor._processor.perform = note  # type: ignore[method-assign]
+    async with engine(FolderAdapter(folder), step=note) as made:
         run = await made.resume(run_id)
         assert run.status is Status.COMPLETED, run.error
     return reached[0] - started
