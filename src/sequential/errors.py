@@ -84,6 +84,19 @@ class RunBusyError(SequentialError):
     fault = "caller"
 
 
+class TaskLimitError(RunBusyError):
+    """As many runs of this task are being driven as its `concurrency` allows: try again later."""
+
+    code = "task_limit"
+
+
+class RunChangedError(SequentialError):
+    """Somebody else has changed this run meanwhile: look at it again."""
+
+    code = "run_changed"
+    fault = "caller"
+
+
 class InvalidTransitionError(SequentialError):
     """The run's status does not allow this."""
 

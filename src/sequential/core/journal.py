@@ -15,7 +15,17 @@ from typing import Any
 import msgspec
 
 from sequential.core import ids, values
-from sequential.core.model import Call, CallStatus, Outcome, StackRun, Turn
+from sequential.core.model import (
+    Call,
+    CallStatus,
+    Commit,
+    Outcome,
+    StackRun,
+    Status,
+    TaskRun,
+    Turn,
+    evolve,
+)
 from sequential.errors import NonDeterminismError
 
 
@@ -84,6 +94,25 @@ def stack_run(run_id: str, call: Call, turn: int, now: str) -> StackRun:
 def outcome_of(call: StackRun) -> Outcome:
     """The outcome of a settled call, as it is handed to the program."""
     return Outcome(value=call.result, error=call.error)
+
+
+def committed(stored: TaskRun, commit: Commit) -> TaskRun:
+    """The record that a commit leaves behind, given the one that is stored.
+
+    Answers may have come since the step began: they stay, except for the events it has taken, and
+    a run that is parked without having seen all of them is due at once. The time of the lease is
+    for `renew` to move.
+    """
+    run = commit.run
+    events = tuple(event for event in stored.events if event.id not in commit.taken)
+    unseen = run.status is Status.SUSPENDED and stored.answers != run.answers
+    return evolve(
+        run,
+        answers=stored.answers,
+        events=events,
+        wake_at=run.updated_at if unseen else run.wake_at,
+        lease_until=stored.lease_until if run.lease_token else None,
+    )
 
 
 def check_delivery(entry: Entry, waiting: Iterable[int]) -> None:

@@ -114,7 +114,12 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TaskConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The content of a task's `config.json`. `timeout` is seconds from creation to end."""
+    """The content of a task's `config.json`.
+
+    `timeout` is seconds from creation to end, `ttl` seconds that a run may wait for an answer from
+    outside before it fails as expired, `concurrency` how many of the task's runs may be driven at
+    the same time by all workers of a store.
+    """
 
     name: str
     description: str = ""
@@ -124,6 +129,8 @@ class TaskConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timeout: float | None = None
     allow: Allow = Allow()
     limits: Limits = Limits()
+    ttl: float | None = None
+    concurrency: int | None = None
 
 
 class TaskFunction(msgspec.Struct, frozen=True):
@@ -136,6 +143,15 @@ class TaskFunction(msgspec.Struct, frozen=True):
     created_at: str = ""
     updated_at: str = ""
     filename: str = "code.py"
+
+
+class RunEvent(msgspec.Struct, frozen=True):
+    """An answer from outside that the program has not taken yet: it waits for one of this name."""
+
+    id: str
+    name: str
+    at: str
+    data: Any = None  # a JSON tree
 
 
 class TaskRun(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -158,6 +174,12 @@ class TaskRun(msgspec.Struct, frozen=True, omit_defaults=True):
     crashes: int = 0  # how often the runtime died under this run
     lease_token: str | None = None
     lease_until: str | None = None
+    priority: int = 0  # of the runs that are due, those with more are driven first
+    parent_run_id: str | None = None  # the run whose `run_task` made this one
+    expires_at: str | None = None  # it fails if no answer from outside has come by then
+    failed_turn: int | None = None  # the turn in which the program's own error ended it
+    answers: int = 0  # how often something came from outside; written by `amend` only
+    events: tuple[RunEvent, ...] = ()  # what has come and was not taken; see `Commit.taken`
     filename: str = "code.py"
     config: TaskConfig = TaskConfig(name="")
     code: str = ""
@@ -271,7 +293,9 @@ class Commit(msgspec.Struct, frozen=True):
     """Everything one step writes: all of it or nothing, and only while `token` holds the lease.
 
     `run` is the whole new record. `requested` are new calls, `updated` calls whose status or
-    outcome changed (whole records, delivered ones included).
+    outcome changed (whole records, delivered ones included). `taken` are ids of events that the
+    program has been given by this step. What comes from outside is not the step's to overwrite:
+    see `core.journal.committed`.
     """
 
     run: TaskRun
@@ -280,6 +304,18 @@ class Commit(msgspec.Struct, frozen=True):
     updated: tuple[StackRun, ...] = ()
     log: str = ""
     snapshot: Snapshot | None = None
+    taken: tuple[str, ...] = ()
+
+
+class Amendment(msgspec.Struct, frozen=True):
+    """A change of a run from outside, by an operator or by an answer: all of it or nothing.
+
+    `updated` are calls that changed (whole records), `dropped` the numbers of calls to be removed.
+    """
+
+    run: TaskRun
+    updated: tuple[StackRun, ...] = ()
+    dropped: tuple[int, ...] = ()
 
 
 def evolve(record: Record, **changes: Any) -> Record:

@@ -18,7 +18,7 @@ next commit, and its last turn is not written.
 
 A run ends *completed* with the program's result, *failed* with the error that the program did not
 catch (or that the engine met on its behalf: a timeout, a limit), or *cancelled*. A failed run can
-be retried: it is then suspended and due at once.
+be retried, and so can one that was cancelled: it is then suspended and due at once.
 
 An event that the table does not list raises `InvalidTransitionError` and changes nothing.
 """
@@ -81,6 +81,7 @@ TABLE: dict[tuple[Status, Event], Status] = {
     (_S.PAUSED, _E.UNPAUSE): _S.SUSPENDED,
     (_S.PAUSED, _E.CANCEL): _S.CANCELLED,
     (_S.FAILED, _E.RETRY): _S.SUSPENDED,
+    (_S.CANCELLED, _E.RETRY): _S.SUSPENDED,
 }
 
 EFFECTS: dict[Event, tuple[Effect, ...]] = {

@@ -1,20 +1,38 @@
 """What a storage adapter is.
 
-An adapter starts with the simple methods, those of the original: create, get, update and query of
-task runs and stack runs, task functions, logs and snapshots. The atomic ones, which the runner
-needs, are built here from the simple ones under a lock, which is enough for one process. An adapter
-that several processes share overrides them (`claim`, `renew`, `release`, `commit`, `is_leased`)
-with operations that its store performs as one.
+An adapter starts with the simple methods, those of the original: create, get, update, query and
+delete of task runs and stack runs, task functions, the keystore, logs and snapshots. The atomic
+ones, which the runner needs, are built here from the simple ones under a lock, which is enough for
+one process. An adapter that several processes share overrides them (`claim`, `renew`, `release`,
+`commit`, `amend`) with operations that its store performs as one, and those that search
+(`load_calls`, `wakeups`, `next_wakeup`) with queries whose cost does not grow with what is stored.
 """
 
 import abc
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from sequential.core.model import Commit, LogLine, Snapshot, StackRun, Status, TaskFunction, TaskRun
+from sequential.core.journal import committed
+from sequential.core.model import (
+    Amendment,
+    Commit,
+    LogLine,
+    Snapshot,
+    StackRun,
+    Status,
+    TaskFunction,
+    TaskRun,
+)
 from sequential.core.transitions import Event, Happening, apply
-from sequential.errors import LeaseLostError, RunBusyError, RunNotFoundError
+from sequential.errors import (
+    InvalidTransitionError,
+    LeaseLostError,
+    RunBusyError,
+    RunChangedError,
+    RunNotFoundError,
+    TaskLimitError,
+)
 
 CLAIMABLE = (Status.PENDING, Status.RUNNING, Status.SUSPENDED)
 
@@ -24,6 +42,7 @@ class StorageAdapter(abc.ABC):
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
+        self._watchers: list[Callable[[str], None]] = []
 
     async def init(self) -> None:
         """Open the store, creating what it needs. May be called by several processes at once."""
@@ -45,12 +64,24 @@ class StorageAdapter(abc.ABC):
         """Change fields of a run that nobody drives; raises `RunNotFoundError`."""
 
     @abc.abstractmethod
-    async def query_task_runs(self, *, limit: int | None = None, **filters: Any) -> list[TaskRun]:
-        """Runs, newest first. Large inputs and results may be left out (`$payload`)."""
+    async def query_task_runs(
+        self, *, limit: int | None = None, before: str | None = None, **filters: Any
+    ) -> list[TaskRun]:
+        """Runs, newest first, from behind the id `before` on.
+
+        Large inputs and results may be left out (`$payload`).
+        """
 
     @abc.abstractmethod
     async def find_run_ids(self, prefix: str, task: str | None = None) -> list[str]:
         """Ids of the runs that begin with `prefix`, sorted."""
+
+    @abc.abstractmethod
+    async def delete_task_run(self, run_id: str) -> None:
+        """Remove a run with all that belongs to it.
+
+        Raises `RunNotFoundError`, and `RunBusyError` when it is being driven.
+        """
 
     async def damaged(self) -> list[str]:
         """What the lists leave out because it cannot be read: a line for each, with the remedy."""
@@ -66,6 +97,10 @@ class StorageAdapter(abc.ABC):
 
     @abc.abstractmethod
     async def update_stack_run(self, call_id: str, **changes: Any) -> StackRun: ...
+
+    @abc.abstractmethod
+    async def delete_stack_run(self, call_id: str) -> None:
+        """Remove a call; one that is not there is no error."""
 
     @abc.abstractmethod
     async def query_stack_runs(self, **filters: Any) -> list[StackRun]:
@@ -96,6 +131,23 @@ class StorageAdapter(abc.ABC):
         Raises `TaskNotFoundError`, and `RunBusyError` when one of them is being driven.
         """
 
+    # --- keystore: what it holds is encrypted already --------------------------------------------
+
+    @abc.abstractmethod
+    async def set_keystore(self, key: str, value: str) -> None:
+        """Create or replace an entry."""
+
+    @abc.abstractmethod
+    async def get_keystore(self, key: str) -> str | None: ...
+
+    @abc.abstractmethod
+    async def delete_keystore(self, key: str) -> bool:
+        """Remove an entry; returns whether there was one."""
+
+    @abc.abstractmethod
+    async def list_keystore(self) -> list[str]:
+        """All keys, sorted."""
+
     # --- snapshots and logs ----------------------------------------------------------------------
 
     @abc.abstractmethod
@@ -117,24 +169,54 @@ class StorageAdapter(abc.ABC):
     async def claim(self, run_id: str, token: str, now: str, until: str) -> TaskRun:
         """Take the lease of a run until `until`; every later commit must carry `token`.
 
-        Raises `RunNotFoundError`, `RunBusyError` when another lease lasts, and
-        `InvalidTransitionError` when the run's status forbids it.
+        Raises `RunNotFoundError`, `RunBusyError` when another lease lasts, `TaskLimitError` when
+        `config.concurrency` other runs of the task are driven, and `InvalidTransitionError` when
+        the run's status forbids it.
         """
         async with self._lock:
             run = await self._get(run_id)
             if run.lease_token and await self.is_leased(run, now):
                 raise RunBusyError
             happening = Happening(Event.CLAIM, token=token, until=until)
-            run, _ = apply(run, happening, now)
-            return await self._put(run)
+            claimed, _ = apply(run, happening, now)
+            if (most := run.config.concurrency) is not None:
+                running = await self.query_task_runs(
+                    task_identifier=run.task_identifier, status=Status.RUNNING
+                )
+                others = [r for r in running if r.id != run_id and await self.is_leased(r, now)]
+                if len(others) >= most:
+                    raise TaskLimitError
+            return await self._put(claimed)
 
-    async def renew(self, run_id: str, token: str, until: str) -> None:
-        """Prolong a lease; raises `LeaseLostError` when it is not ours any more."""
+    async def claim_due(  # noqa: PLR0917
+        self,
+        token: str,
+        now: str,
+        until: str,
+        limit: int,
+        tasks: Sequence[str] | None = None,
+        without: Collection[str] = (),
+    ) -> list[TaskRun]:
+        """Claim up to `limit` of the runs that `wakeups` names; others may claim some meanwhile."""
+        claimed: list[TaskRun] = []
+        for run_id in await self.wakeups(now, limit, tasks, without):
+            try:
+                claimed.append(await self.claim(run_id, token, now, until))
+            except (RunBusyError, RunNotFoundError, InvalidTransitionError):
+                continue
+        return claimed
+
+    async def renew(self, run_id: str, token: str, until: str) -> int:
+        """Prolong a lease; returns how many answers have come to the run from outside by now.
+
+        Raises `LeaseLostError` when the lease is not ours any more.
+        """
         async with self._lock:
             run = await self._get(run_id)
             if run.lease_token != token:
                 raise LeaseLostError
             await self.update_task_run(run_id, lease_until=until)
+            return run.answers
 
     async def release(self, run_id: str, token: str) -> None:
         """Give a lease back without writing anything else; the run may be claimed at once."""
@@ -157,7 +239,31 @@ class StorageAdapter(abc.ABC):
                 await self.append_log(run.id, LogLine(commit.run.updated_at, commit.log))
             if commit.snapshot:
                 await self.store_snapshot(commit.snapshot)
-            await self._put(commit.run)
+            await self._put(committed(run, commit))
+        if commit.run.status is not Status.RUNNING:
+            self._announce(run.id)
+
+    async def amend(self, old: TaskRun, amendment: Amendment) -> TaskRun:
+        """Change a run from outside, whoever drives it, if it still is what the caller has seen.
+
+        Raises `RunChangedError`, writing nothing, unless the stored run has the status, the turn,
+        the lease token and the number of answers of `old`. Only the fields in which
+        `amendment.run` differs from `old` are written. Taking the lease token away makes the next
+        commit of whoever drives it fail with `LeaseLostError`.
+        """
+        async with self._lock:
+            run = await self._get(old.id)
+            if fence(run) != fence(old):
+                raise RunChangedError
+            for call in amendment.updated:
+                await self.update_stack_run(call.id, **fields(call))
+            for number in amendment.dropped:
+                await self.delete_stack_run(f"{run.id}:{number}")
+            changes = fields(amendment.run)
+            changed = {n: v for n, v in changes.items() if v is not getattr(old, n)}
+            run = await self.update_task_run(run.id, **changed)
+        self._announce(run.id)
+        return run
 
     async def load_calls(self, run_id: str, after: int = 0) -> list[StackRun]:
         """The calls needed to go on from turn `after`: not delivered then, or asked for since."""
@@ -169,22 +275,56 @@ class StorageAdapter(abc.ABC):
         return run.lease_until is not None and run.lease_until > now
 
     async def wakeups(
-        self, now: str, limit: int = 100, tasks: Sequence[str] | None = None
+        self,
+        now: str,
+        limit: int = 100,
+        tasks: Sequence[str] | None = None,
+        without: Collection[str] = (),
     ) -> list[str]:
-        """Ids of runs that a worker should claim now, those that have waited longest first.
+        """Ids of runs that a worker should claim now.
 
-        `tasks` are the names of the tasks it takes care of; None means all.
+        Those with the highest priority first, among them those that have waited longest. `tasks`
+        are the names of the tasks it takes care of (None: all), `without` names it does not want.
         """
+        due = [run for run in await self._claimable(tasks, without) if await self._is_due(run, now)]
+        due.sort(key=lambda run: (-run.priority, run.wake_at or run.updated_at))
+        return [run.id for run in due[:limit]]
+
+    async def next_wakeup(self, now: str, tasks: Sequence[str] | None = None) -> str | None:
+        """When the next run that waits for a time becomes due; None when there is none."""
+        runs = await self._claimable(tasks, ())
+        moments = [run.wake_at for run in runs if run.wake_at and run.wake_at > now]
+        return min(moments, default=None)
+
+    async def _claimable(
+        self, tasks: Sequence[str] | None, without: Collection[str]
+    ) -> list[TaskRun]:
         filters: dict[str, Any] = {} if tasks is None else {"task_identifier": list(tasks)}
         runs = await self.query_task_runs(status=list(CLAIMABLE), **filters)
-        due = [run for run in runs if await self._is_due(run, now)]
-        due.sort(key=lambda run: run.wake_at or run.updated_at)
-        return [run.id for run in due[:limit]]
+        return [run for run in runs if run.task_identifier not in without]
 
     async def _is_due(self, run: TaskRun, now: str) -> bool:
         if run.status is Status.RUNNING:
             return not await self.is_leased(run, now)
-        return run.status is Status.PENDING or (run.wake_at is not None and run.wake_at <= now)
+        if run.status is Status.PENDING:
+            return run.wake_at is None or run.wake_at <= now
+        return run.wake_at is not None and run.wake_at <= now
+
+    # --- being told ------------------------------------------------------------------------------
+
+    async def watch(self, changed: Callable[[str], None]) -> None:
+        """From now on call `changed(run_id)` on this event loop when something happened to a run.
+
+        That is: it was created, amended, parked as due, or it ended. A store that can tell what
+        other processes did says that too. Nobody may rely on it: behind it is always a slow look.
+        """
+        self._watchers.append(changed)
+
+    def _announce(self, run_id: str) -> None:
+        for changed in self._watchers:
+            changed(run_id)
+
+    # --- inside ----------------------------------------------------------------------------------
 
     async def _get(self, run_id: str) -> TaskRun:
         run = await self.get_task_run(run_id)
@@ -194,6 +334,11 @@ class StorageAdapter(abc.ABC):
 
     async def _put(self, run: TaskRun) -> TaskRun:
         return await self.update_task_run(run.id, **fields(run))
+
+
+def fence(run: TaskRun) -> tuple[Any, ...]:
+    """What must not have changed for an amendment to be written."""
+    return run.status, run.turn, run.lease_token, run.answers
 
 
 def fields(record: TaskRun | StackRun) -> dict[str, Any]:

@@ -25,12 +25,14 @@ class MemoryAdapter(StorageAdapter):
         self._functions: dict[str, TaskFunction] = {}
         self._snapshots: dict[str, Snapshot] = {}
         self._logs: dict[str, list[LogLine]] = {}
+        self._keystore: dict[str, str] = {}
 
     async def create_task_run(self, run: TaskRun) -> TaskRun:
         if run.id in self._runs:
             raise RunExistsError(f"run {run.id} exists already")
         self._runs[run.id] = run
         self._calls[run.id] = {}
+        self._announce(run.id)
         return run
 
     async def get_task_run(self, run_id: str) -> TaskRun | None:
@@ -42,8 +44,26 @@ class MemoryAdapter(StorageAdapter):
         self._runs[run_id] = run = evolve(self._runs[run_id], **changes)
         return run
 
-    async def query_task_runs(self, *, limit: int | None = None, **filters: Any) -> list[TaskRun]:
-        found = [run for run in self._runs.values() if matches(run, filters)]
+    async def delete_task_run(self, run_id: str) -> None:
+        if run_id not in self._runs:
+            raise RunNotFoundError(f"there is no run {run_id}")
+        if self._runs[run_id].lease_token:
+            raise RunBusyError(f"run {run_id} is being driven: wait until it is done")
+        self._remove(run_id)
+
+    def _remove(self, run_id: str) -> None:
+        del self._runs[run_id], self._calls[run_id]
+        self._snapshots.pop(run_id, None)
+        self._logs.pop(run_id, None)
+
+    async def query_task_runs(
+        self, *, limit: int | None = None, before: str | None = None, **filters: Any
+    ) -> list[TaskRun]:
+        found = [
+            run
+            for run in self._runs.values()
+            if (before is None or run.id < before) and matches(run, filters)
+        ]
         return sorted(found, key=lambda run: run.id, reverse=True)[:limit]
 
     async def find_run_ids(self, prefix: str, task: str | None = None) -> list[str]:
@@ -69,6 +89,9 @@ class MemoryAdapter(StorageAdapter):
             raise StorageError(f"there is no call {call_id}")
         self._calls[call.task_run_id][call_id] = call = evolve(call, **changes)
         return call
+
+    async def delete_stack_run(self, call_id: str) -> None:
+        self._calls.get(call_id.partition(":")[0], {}).pop(call_id, None)
 
     async def query_stack_runs(self, **filters: Any) -> list[StackRun]:
         run_id = filters.get("task_run_id")
@@ -99,12 +122,21 @@ class MemoryAdapter(StorageAdapter):
         if any(run.lease_token for run in runs):
             raise RunBusyError(f"a run of {identifier} is being driven: wait until it is done")
         for run in runs:
-            self._runs.pop(run.id)
-            self._calls.pop(run.id)
-            self._snapshots.pop(run.id, None)
-            self._logs.pop(run.id, None)
+            self._remove(run.id)
         del self._functions[identifier]
         return len(runs)
+
+    async def set_keystore(self, key: str, value: str) -> None:
+        self._keystore[key] = value
+
+    async def get_keystore(self, key: str) -> str | None:
+        return self._keystore.get(key)
+
+    async def delete_keystore(self, key: str) -> bool:
+        return self._keystore.pop(key, None) is not None
+
+    async def list_keystore(self) -> list[str]:
+        return sorted(self._keystore)
 
     async def store_snapshot(self, snapshot: Snapshot) -> None:
         self._snapshots[snapshot.task_run_id] = snapshot

@@ -1,6 +1,6 @@
 """Which storage adapters there are, and how one is chosen by name or URL.
 
-`folder` (the default) and `memory` are built in. Others are added by `register_adapter`, or by an
+Those of this package are built in; some need an extra to be installed. Others are added by `register_adapter`, or by an
 installed package with an entry point in the group `sequential.adapters`; none of them hides a
 built-in one. An adapter's module is imported when the adapter is chosen.
 """
@@ -24,8 +24,21 @@ _BUILT_IN = {
     "folder": "sequential.storage.folder:create",
     "memory": "sequential.storage.memory:create",
     "sqlite": "sequential.storage.sqlite:create",
+    "postgres": "sequential.storage.postgres:create",
+    "supabase": "sequential.storage.supabase:create",
+    "redis": "sequential.storage.redis:create",
+    "firestore": "sequential.storage.firestore:create",
 }
-_SAME = {"default": "folder", "": "folder"}
+_SAME = {
+    "default": "folder",
+    "": "folder",
+    "postgresql": "postgres",
+    "rediss": "redis",
+    "valkey": "redis",
+    "valkeys": "redis",
+}
+# What an adapter needs beyond the base installation: the extra of the same name brings it.
+_NEEDED = {"postgres": "psycopg", "redis": "redis", "firestore": "google.cloud.firestore"}
 _registered: dict[str, Factory] = {}
 
 
@@ -79,7 +92,7 @@ async def create_adapter(name_or_url: str = "default", **config: Any) -> Storage
 
 def _factory(name: str) -> Factory:
     if built_in := _BUILT_IN.get(name):
-        return _imported(built_in)
+        return _imported(name, built_in)
     if name in _registered:
         return _registered[name]
     if point := _installed().get(name):
@@ -87,9 +100,17 @@ def _factory(name: str) -> Factory:
     raise UnknownAdapterError(_unknown(name))
 
 
-def _imported(place: str) -> Factory:
+def _imported(name: str, place: str) -> Factory:
     module, _, attribute = place.partition(":")
-    factory: Factory = getattr(importlib.import_module(module), attribute)
+    try:
+        factory: Factory = getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        if not (error.name and f"{_NEEDED.get(name)}.".startswith(f"{error.name}.")):
+            raise
+        raise ConfigError(
+            f"the storage adapter {name} needs the package {error.name}: "
+            f"pip install 'sequential-ecosystem[{name}]'"
+        ) from error
     return factory
 
 

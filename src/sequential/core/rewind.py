@@ -1,0 +1,68 @@
+"""Taking a failed run back to where it can go on: what `retry` writes.
+
+A program that ended with an error of its own did so in a turn, after it was given the outcomes of
+some calls. That turn is taken back: what it asked for is dropped, the calls that failed are
+performed again, with the keys they had, and the others are handed over as they are. When it was
+the engine that gave up (a timeout, a limit, an operator), the last turn was a good one: only the
+calls that were given up are taken up again.
+"""
+
+from collections.abc import Iterable
+
+from sequential.core import times
+from sequential.core.model import Amendment, CallStatus, StackRun, TaskRun, evolve
+from sequential.core.transitions import Event, Happening, apply
+
+_UNDELIVERED = {"delivered_turn": None, "delivered_order": None, "delivered_at": None}
+
+
+def position(run: TaskRun) -> int:
+    """The turn that a retry of this run goes back to."""
+    return run.turn if run.failed_turn is None else run.failed_turn - 1
+
+
+def rewind(run: TaskRun, calls: Iterable[StackRun], now: str) -> Amendment:
+    """What has to be written so that a run goes on.
+
+    `calls` are those that were not delivered before `position(run)`, as `load_calls` gives them.
+    Raises `InvalidTransitionError` for a run that neither failed nor was cancelled.
+    """
+    again, _ = apply(run, Happening(Event.RETRY), now)
+    turn = position(run)
+    again = evolve(
+        again,
+        turn=turn,
+        failed_turn=None,
+        expires_at=None,
+        deadline=times.after(now, run.config.timeout) if run.config.timeout else None,
+    )
+    calls = list(calls)
+    dropped = tuple(call.sequence for call in calls if call.requested_turn > turn)
+    kept = [call for call in calls if call.requested_turn <= turn]
+    updated = tuple(new for call in kept if (new := _taken_up(call, now)) != call)
+    return Amendment(again, updated, dropped)
+
+
+def _taken_up(call: StackRun, now: str) -> StackRun:
+    if not _has_failed(call):
+        return evolve(call, **_UNDELIVERED)
+    return evolve(
+        call,
+        status=CallStatus.PENDING,
+        result=None,
+        error=None,
+        attempts=0,
+        due_at=None,
+        duration=None,
+        size=None,
+        updated_at=now,
+        **_UNDELIVERED,
+    )
+
+
+def _has_failed(call: StackRun) -> bool:
+    """Whether performing it again may bring another outcome; an HTTP status is data to the call."""
+    if call.operation == "http.fetch" and isinstance(call.result, dict):
+        status = call.result.get("status")
+        return isinstance(status, int) and status >= 400
+    return call.status in (CallStatus.FAILED, CallStatus.CANCELLED)
