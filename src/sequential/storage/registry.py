@@ -1,8 +1,9 @@
 """Which storage adapters there are, and how one is chosen by name or URL.
 
-Those of this package are built in; some need an extra to be installed. Others are added by `register_adapter`, or by an
-installed package with an entry point in the group `sequential.adapters`; none of them hides a
-built-in one. An adapter's module is imported when the adapter is chosen.
+Those of this package are built in; some need an extra to be installed. Others are added by
+`register_adapter`, or by an installed package with an entry point in the group
+`sequential.adapters`; none of them hides a built-in one. An adapter's module is imported when the
+adapter is chosen.
 """
 
 import difflib
