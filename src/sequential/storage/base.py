@@ -18,6 +18,7 @@ from sequential.core.model import (
     Amendment,
     Commit,
     LogLine,
+    RunEvent,
     Snapshot,
     StackRun,
     Status,
@@ -33,6 +34,7 @@ from sequential.errors import (
     RunNotFoundError,
     TaskLimitError,
 )
+from sequential.storage.outside import answered, operated
 
 CLAIMABLE = (Status.PENDING, Status.RUNNING, Status.SUSPENDED)
 
@@ -264,6 +266,37 @@ class StorageAdapter(abc.ABC):
             run = await self.update_task_run(run.id, **changed)
         self._announce(run.id)
         return run
+
+    async def answer(self, run_id: str, event: RunEvent | None, now: str) -> TaskRun:
+        """Hand an answer from outside to a run, whoever drives it, and make the run due.
+
+        The same event twice counts once. Without an event it is only a wake-up: what the run waits
+        for may have happened. Raises `RunNotFoundError`, and `InvalidTransitionError` when the run
+        is over.
+        """
+        while True:  # every turn of this loop means that somebody else got on
+            run = await self._get(run_id)
+            changed = answered(run, event, now)
+            if changed is run:
+                return run
+            try:
+                return await self.amend(run, Amendment(changed))
+            except RunChangedError:
+                continue
+
+    async def change(self, run_id: str, happening: Happening, now: str) -> TaskRun:
+        """Pause, unpause or cancel a run, whoever drives it; calls of a cancelled one are given up.
+
+        Raises `RunNotFoundError`, `InvalidTransitionError` when the run's status forbids it, and
+        `RunBusyError`, having changed nothing, when the one who drives it cannot be reached.
+        """
+        while True:
+            run = await self._get(run_id)
+            calls = await self.load_calls(run_id, run.turn)
+            try:
+                return await self.amend(run, operated(run, calls, happening, now))
+            except RunChangedError:
+                continue
 
     async def load_calls(self, run_id: str, after: int = 0) -> list[StackRun]:
         """The calls needed to go on from turn `after`: not delivered then, or asked for since."""
