@@ -28,7 +28,7 @@ async def plan(adapter: SqliteAdapter, query: str, parameters: Any) -> list[str]
         rows = connection.execute(f"EXPLAIN QUERY PLAN {query}", parameters)
         return [row[3] for row in rows if "COMPOUND" not in row[3]]
 
-    return await adapter._read(explain)
+    return await adapter.database.read(explain)
 
 
 @pytest.mark.parametrize("tasks", [None, ["a", "b"]])
@@ -88,8 +88,7 @@ async def counted(adapter: SqliteAdapter, work: Callable[[], Awaitable[Any]]) ->
         count += 1
         return 0
 
-    assert adapter._open
-    writer, readers, _ = adapter._open
+    writer, readers, _ = adapter.database.opened()
     await writer.submit(lambda connection: connection.set_progress_handler(tick, 1))
     await readers.read(lambda connection: None)  # there is one, and it is not in use
     connection = readers._idle.get_nowait()
@@ -143,7 +142,7 @@ async def test_work_is_found_among_many_that_sleep(adapter: SqliteAdapter) -> No
         )
         connection.execute("UPDATE task_runs SET lease_until = ? WHERE status = 'running'", [LATER])
 
-    await adapter._write(sleep)
+    await adapter.database.write(sleep)
     due = await adapter.create_task_run(new_run(status=Status.SUSPENDED, wake_at=NOW))
 
     async def look() -> None:
@@ -166,12 +165,12 @@ async def test_a_list_reads_no_large_values(adapter: SqliteAdapter) -> None:
     assert await adapter.get_task_run(run.id) == small
     await adapter.update_task_run(run.id, result=None, input=1)
     count = "SELECT count(*) FROM payloads"
-    assert await adapter._read(lambda conn: conn.execute(count).fetchone()) == (0,)
+    assert await adapter.database.read(lambda conn: conn.execute(count).fetchone()) == (0,)
 
 
 async def test_runs_share_their_program(adapter: SqliteAdapter) -> None:
     runs = [await adapter.create_task_run(new_run(i, code="#" * 50_000)) for i in range(3)]
     await adapter.create_task_run(new_run(9, code="#"))
     count = "SELECT count(*) FROM programs"
-    assert await adapter._read(lambda conn: conn.execute(count).fetchone()) == (2,)
+    assert await adapter.database.read(lambda conn: conn.execute(count).fetchone()) == (2,)
     assert (await adapter.query_task_runs())[1:] == runs[::-1]

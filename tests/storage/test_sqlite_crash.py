@@ -191,8 +191,8 @@ async def test_a_run_that_was_deleted_is_gone_for_its_reader(tmp_path: Path) -> 
     adapter = SqliteAdapter(tmp_path / "workflow.db")
     await adapter.init()
     run = await adapter.create_task_run(new_run(input="x" * 100_000))
-    await adapter._write(lambda conn: conn.execute("DELETE FROM task_runs").rowcount)
+    await adapter.database.write(lambda conn: conn.execute("DELETE FROM task_runs").rowcount)
     assert await adapter.get_task_run(run.id) is None
     count = "SELECT count(*) FROM payloads"
-    assert await adapter._read(lambda conn: conn.execute(count).fetchone()) == (0,)
+    assert await adapter.database.read(lambda conn: conn.execute(count).fetchone()) == (0,)
     await adapter.close()

@@ -1,7 +1,6 @@
 """Group commit: what queues up goes together, what fails by itself fails alone."""
 
 import asyncio
-import os
 import sqlite3
 import threading
 from collections.abc import AsyncIterator
@@ -135,8 +134,7 @@ async def adapter_on(tmp_path: Path) -> SqliteAdapter:
 async def test_a_claim_that_is_cancelled_leaves_no_lease(tmp_path: Path) -> None:
     adapter = await adapter_on(tmp_path)
     run = await adapter.create_task_run(new_run())
-    assert adapter._open
-    go = await hold(adapter._open[0])
+    go = await hold(adapter.database.opened().writer)
     claiming = asyncio.ensure_future(adapter.claim(run.id, "one", NOW, LATER))
     await asyncio.sleep(0)
     claiming.cancel()
@@ -189,13 +187,12 @@ async def test_steps_write_only_what_they_changed(tmp_path: Path) -> None:
     call = new_call(run, 0, input={"text": "y" * 100_000})
     await adapter.commit(Commit(run := evolve(run, turn=1), "token", (call,)))
     statements: list[str] = []
-    assert adapter._open
-    await adapter._open[0].submit(lambda conn: conn.set_trace_callback(statements.append))
+    await adapter.database.opened().writer.submit(lambda conn: conn.set_trace_callback(statements.append))
     done = evolve(call, attempts=1, delivered_turn=2)
     await adapter.commit(Commit(evolve(run, turn=2), "token", updated=(done,)))
     written = [s for s in statements if s.startswith(("INSERT", "UPDATE"))]
     assert len(written) == 2
-    assert 'SET "turn" = 2 WHERE' in written[0]
+    assert 'SET "turn" = 2, "wake_at" = NULL WHERE' in written[0]
     assert 'SET "attempts" = 1, "delivered_turn" = 2 WHERE' in written[1]
     await adapter.close()
 
@@ -288,12 +285,12 @@ async def test_what_sql_cannot_compare_is_compared_here(tmp_path: Path) -> None:
 async def test_a_forked_process_opens_its_own(tmp_path: Path) -> None:
     adapter = await adapter_on(tmp_path)
     run = await adapter.create_task_run(new_run())
-    assert adapter._open
-    writer, readers, process = adapter._open
-    adapter._open = writer, readers, process + 1  # as a forked process would find it
+    opened = adapter.database.opened()
+    # As a forked process would find it.
+    adapter.database._opened = opened._replace(process=opened.process + 1)
     with pytest.raises(StorageError, match="open it again"):
         await adapter.get_task_run(run.id)
     await adapter.close()  # leaves the parent's files alone
-    adapter._open = writer, readers, os.getpid()
+    adapter.database._opened = opened
     assert await adapter.get_task_run(run.id) == run
     await adapter.close()

@@ -15,6 +15,7 @@ from sequential.core.model import (
     CallStatus,
     Failure,
     Frame,
+    RunEvent,
     StackRun,
     Status,
     TaskConfig,
@@ -27,8 +28,9 @@ INLINE = 64 << 10  # bytes of JSON that stay in the row
 MARK = '{"$payload":'
 TREES = ("input", "result")  # values of any size
 PROGRAM = ("filename", "config", "code")  # what runs share
-_STRUCTS = {"error": Failure, "where": Frame}
-_JSON = (*TREES, *_STRUCTS)
+EVENTS = "events"  # NULL when there are none
+_STRUCTS: dict[str, Any] = {"error": Failure, "where": Frame, EVENTS: tuple[RunEvent, ...]}
+JSON = (*TREES, *_STRUCTS)
 
 RUN_COLUMNS = tuple(name for name in TaskRun.__struct_fields__ if name not in PROGRAM)
 CALL_COLUMNS = StackRun.__struct_fields__
@@ -81,7 +83,7 @@ def columns(fields: Mapping[str, Any]) -> Columns:
     for name, value in fields.items():
         if name in PROGRAM:
             continue
-        if value is None:
+        if value is None or (name == EVENTS and not value):
             cells[name] = None
         elif name in TREES:
             text = json_text(value)
@@ -159,8 +161,8 @@ def _decoded(
     kind: type, names: Sequence[str], row: Sequence[Any], payloads: Mapping[str, str]
 ) -> dict[str, Any]:
     found = dict(zip(names, row, strict=False))
-    for name in _JSON:
-        text = found[name]
+    for name in JSON:
+        text = found.get(name)
         if text is not None:
             decoder = _structs.get(name, _tree)
             try:
@@ -171,7 +173,18 @@ def _decoded(
         found["status"] = _statuses[kind](found["status"])
     except ValueError as error:
         raise _damage(f"run {found['id']}", "status", error) from error
+    if EVENTS in found and found[EVENTS] is None:
+        found[EVENTS] = ()
     return found
+
+
+def events_of(run_id: str, text: str | None) -> tuple[RunEvent, ...]:
+    """The events of a cell; raises `DamagedRunError`."""
+    try:
+        events: tuple[RunEvent, ...] = _structs[EVENTS].decode(text) if text is not None else ()
+    except (msgspec.DecodeError, UnicodeDecodeError, TypeError) as error:
+        raise _damage(f"run {run_id}", EVENTS, error) from error
+    return events
 
 
 def is_apart(text: Any) -> bool:

@@ -5,13 +5,13 @@ columns come from the records' definitions, never from outside; values are alway
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sequential.core.model import StackRun, TaskRun
 from sequential.errors import DamagedRunError, RunNotFoundError, StorageError
 from sequential.storage import sql_records
-from sequential.storage.sql_records import CALL_COLUMNS, PROGRAM, RUN_COLUMNS, TREES
+from sequential.storage.sql_records import CALL_COLUMNS, JSON, PROGRAM, RUN_COLUMNS, TREES
 
 _MANY = 1000  # values that a list in a statement may have; longer lists are matched here
 _REMEMBERED = 1000  # programs, most of which many runs share
@@ -43,35 +43,65 @@ LOAD_CALLS = f"""
     ORDER BY sequence
 """
 _DUE = """
-    SELECT * FROM (SELECT id, coalesce(wake_at, updated_at) AS since
-        FROM task_runs INDEXED BY task_runs_pending
-        WHERE status = 'pending' {tasks} ORDER BY coalesce(wake_at, updated_at) LIMIT :limit)
+    SELECT * FROM (SELECT id, priority, updated_at AS since
+        FROM task_runs INDEXED BY task_runs_ready
+        WHERE status = 'pending' AND wake_at IS NULL {tasks}
+        ORDER BY priority DESC, updated_at LIMIT :limit)
     UNION ALL
-    SELECT * FROM (SELECT id, wake_at AS since FROM task_runs INDEXED BY task_runs_waking
-        WHERE status = 'suspended' AND wake_at <= :now {tasks} ORDER BY wake_at LIMIT :limit)
+    SELECT id, priority, wake_at AS since FROM task_runs INDEXED BY task_runs_timed
+        WHERE status IN ('pending', 'suspended') AND wake_at <= :now {tasks}
     UNION ALL
-    SELECT id, coalesce(wake_at, updated_at) AS since
+    SELECT id, priority, coalesce(wake_at, updated_at) AS since
         FROM task_runs INDEXED BY task_runs_leased
         WHERE status = 'running' AND lease_until <= :now {tasks}
     UNION ALL
-    SELECT id, coalesce(wake_at, updated_at) AS since
+    SELECT id, priority, coalesce(wake_at, updated_at) AS since
         FROM task_runs INDEXED BY task_runs_leased
         WHERE status = 'running' AND lease_until IS NULL {tasks}
-    ORDER BY since LIMIT :limit
+    ORDER BY priority DESC, since LIMIT :limit
 """
+_NEXT = """
+    SELECT wake_at FROM task_runs INDEXED BY task_runs_timed
+        WHERE status IN ('pending', 'suspended') AND wake_at > :now {tasks}
+        ORDER BY wake_at LIMIT 1
+"""
+DRIVEN = """
+    SELECT count(*) FROM task_runs INDEXED BY task_runs_driven
+        WHERE status = 'running' AND task_identifier = ? AND lease_until > ? AND id != ?
+"""
+
+Query = tuple[str, dict[str, str | int]]
 
 
 def wakeups_query(
-    now: str, limit: int, tasks: Sequence[str] | None
-) -> tuple[str, dict[str, str | int]]:
-    """The ids of runs that are due, those that have waited longest first."""
-    parameters: dict[str, str | int] = {"now": now, "limit": limit}
-    if tasks is None:
-        return _DUE.format(tasks=""), parameters
-    wanted = list(tasks) or [""]  # no task; an empty list does not go with the named indexes
-    names = [f":task{number}" for number in range(len(wanted))]
-    parameters |= dict(zip((name[1:] for name in names), wanted, strict=True))
-    return _DUE.format(tasks=f"AND task_identifier IN ({', '.join(names)})"), parameters
+    now: str, limit: int, tasks: Sequence[str] | None = None, without: Collection[str] = ()
+) -> Query:
+    """The ids of runs that are due: the highest priority first, then the longest waiting."""
+    condition, parameters = _of_tasks(tasks, without)
+    return _DUE.format(tasks=condition), {"now": now, "limit": limit, **parameters}
+
+
+def next_wakeup_query(now: str, tasks: Sequence[str] | None = None) -> Query:
+    """The time at which the next run that waits for one is due."""
+    condition, parameters = _of_tasks(tasks, ())
+    return _NEXT.format(tasks=condition), {"now": now, **parameters}
+
+
+def _of_tasks(tasks: Sequence[str] | None, without: Collection[str]) -> Query:
+    condition = ""
+    parameters: dict[str, str | int] = {}
+    if tasks is not None:
+        wanted = list(tasks) or [""]  # no task; an empty list does not go with the named indexes
+        parameters |= {f"task{number}": name for number, name in enumerate(wanted)}
+        condition += f" AND task_identifier IN ({_parameters('task', len(wanted))})"
+    if without:
+        parameters |= {f"other{number}": name for number, name in enumerate(without)}
+        condition += f" AND task_identifier NOT IN ({_parameters('other', len(without))})"
+    return condition, parameters
+
+
+def _parameters(name: str, count: int) -> str:
+    return ", ".join(f":{name}{number}" for number in range(count))
 
 
 class Statement(NamedTuple):
@@ -151,6 +181,16 @@ def update_call(call: StackRun, changed: Mapping[str, Any]) -> list[Statement]:
     ]
 
 
+def drop_call(run_id: str, number: int) -> list[Statement]:
+    """Remove a call that may be there."""
+    return [
+        Statement(
+            "DELETE FROM stack_runs WHERE task_run_id = ? AND sequence = ?", (run_id, number)
+        ),
+        *drop_payloads(run_id, f"{run_id}:{number}", TREES),
+    ]
+
+
 def drop_payloads(run_id: str, record: str, changed: Iterable[str]) -> list[Statement]:
     """Remove what was kept apart for these fields, before they get other values."""
     return [
@@ -185,11 +225,13 @@ class Rows:
         return run
 
     def runs(
-        self, connection: sqlite3.Connection, filters: Mapping[str, Any]
+        self,
+        connection: sqlite3.Connection,
+        filters: Mapping[str, Any],
+        before: str | None = None,
     ) -> Iterator[TaskRun | DamagedRunError]:
         """Runs, newest first, with notes for their large values."""
-        where, parameters = _where(filters, RUN_COLUMNS)
-        for row in connection.execute(f"{_RUN} {where} ORDER BY id DESC", parameters):
+        for row in connection.execute(*runs_query(filters, before)):
             try:
                 yield self._run(connection, row, whole=False)
             except DamagedRunError as error:
@@ -256,6 +298,15 @@ def _missing(record: str, what: str) -> DamagedRunError:
     )
 
 
+def runs_query(filters: Mapping[str, Any], before: str | None) -> tuple[str, list[Any]]:
+    """The rows of runs that SQL can find, newest first, from behind an id on."""
+    where, parameters = _where(filters, RUN_COLUMNS)
+    if before is not None:
+        where += " AND id < ?" if where else "WHERE id < ?"
+        parameters.append(before)
+    return f"{_RUN} {where} ORDER BY id DESC", parameters
+
+
 # --- filters -------------------------------------------------------------------------------------
 
 
@@ -269,7 +320,7 @@ def split_filters(
     for name, wanted in filters.items():
         items = _items(wanted)
         is_plain = all(item is None or isinstance(item, str | int | float) for item in items)
-        is_column = name not in (*PROGRAM, *TREES, "error", "where")
+        is_column = name not in (*PROGRAM, *JSON)
         fits = is_plain and is_column and len(items) <= _MANY
         (columns if fits else others)[name] = wanted
     return columns, others

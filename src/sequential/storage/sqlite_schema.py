@@ -116,6 +116,26 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             updated_at TEXT NOT NULL
         )""",
     ),
+    (
+        "ALTER TABLE task_runs ADD COLUMN priority INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE task_runs ADD COLUMN parent_run_id TEXT",
+        "ALTER TABLE task_runs ADD COLUMN expires_at TEXT",
+        "ALTER TABLE task_runs ADD COLUMN failed_turn INTEGER",
+        "ALTER TABLE task_runs ADD COLUMN answers INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE task_runs ADD COLUMN events TEXT",
+        """CREATE INDEX task_runs_parent ON task_runs (parent_run_id, id)
+            WHERE parent_run_id IS NOT NULL""",
+        # What can be driven at once, in the order of driving it; what waits for a time, in the
+        # order of the times; what is driven, to be counted for each task.
+        """CREATE INDEX task_runs_ready ON task_runs (priority DESC, updated_at, task_identifier)
+            WHERE status = 'pending' AND wake_at IS NULL""",
+        """CREATE INDEX task_runs_timed ON task_runs (wake_at, task_identifier)
+            WHERE status IN ('pending', 'suspended') AND wake_at IS NOT NULL""",
+        """CREATE INDEX task_runs_driven ON task_runs (task_identifier, lease_until)
+            WHERE status = 'running'""",
+        "DROP INDEX task_runs_pending",
+        "DROP INDEX task_runs_waking",
+    ),
 )
 
 

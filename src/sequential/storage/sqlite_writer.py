@@ -26,6 +26,7 @@ _SHORT_WAIT = 20  # milliseconds
 class _Item(NamedTuple):
     future: "asyncio.Future[Any]"
     work: Callable[[sqlite3.Connection], Any]
+    writes: bool = True
 
 
 class _Settled(NamedTuple):
@@ -56,10 +57,17 @@ class Writer:
 
     def submit(self, work: Callable[[sqlite3.Connection], T]) -> "asyncio.Future[T]":
         """Perform `work` in a transaction, all or nothing; its result comes after the commit."""
+        return self._put(work, writes=True)
+
+    def look(self, work: Callable[[sqlite3.Connection], T]) -> "asyncio.Future[T]":
+        """Perform `work` outside of any transaction: it changes nothing and locks nothing."""
+        return self._put(work, writes=False)
+
+    def _put(self, work: Callable[[sqlite3.Connection], T], *, writes: bool) -> "asyncio.Future[T]":
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         if self._closed:
             raise StorageError("the store is closed")
-        self._queue.put(_Item(future, work))
+        self._queue.put(_Item(future, work, writes))
         return future
 
     async def close(self) -> None:
@@ -98,6 +106,19 @@ class Writer:
 
 
 def _perform(connection: sqlite3.Connection, group: list[_Item]) -> list[_Settled]:
+    looked = [_look(connection, item) for item in group if not item.writes]
+    writes = [item for item in group if item.writes]
+    return looked + (_transaction(connection, writes) if writes else [])
+
+
+def _look(connection: sqlite3.Connection, item: _Item) -> _Settled:
+    try:
+        return _Settled(item.future, item.work(connection), None)
+    except BaseException as error:
+        return _Settled(item.future, None, error)
+
+
+def _transaction(connection: sqlite3.Connection, group: list[_Item]) -> list[_Settled]:
     """One transaction. What fails by itself fails alone; a failing commit fails them all."""
     try:
         _begin(connection)

@@ -389,7 +389,7 @@ class StorageContract:
         done = delivered(call, 2, result=large)
         end = evolve(claimed, turn=2, status=Status.COMPLETED, result=large, lease_token=None)
         await adapter.commit(Commit(end, "token", updated=(done,), log="x" * 1_000_000))
-        assert await other.get_task_run(run.id) == end
+        assert await other.get_task_run(run.id) == evolve(end, lease_until=None)
         assert await other.load_calls(run.id) == [done]
         assert await other.query_stack_runs(task_run_id=run.id) == [done]
         assert len((await other.get_log(run.id))[0].text) == 1_000_000
