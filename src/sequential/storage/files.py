@@ -83,7 +83,9 @@ def read(path: str) -> bytes:
         return file.readall()
 
 
-def replace(path: str, data: bytes, *, durable: bool, suffix: str = ".tmp") -> None:
+def replace(
+    path: str, data: bytes, *, durable: bool, suffix: str = ".tmp", mode: int = 0o666
+) -> None:
     """Put `data` in place of the file at once: a reader finds the old content or the new.
 
     `durable`: what is written survives a power failure once this returns; without it, a file may
@@ -91,7 +93,7 @@ def replace(path: str, data: bytes, *, durable: bool, suffix: str = ".tmp") -> N
     """
     temporary = path + suffix
     try:
-        descriptor = os.open(temporary, _REPLACE, 0o666)
+        descriptor = os.open(temporary, _REPLACE, mode)
         try:
             write_all(descriptor, data)
             if durable:

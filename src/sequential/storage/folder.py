@@ -22,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sequential.core.journal import committed
 from sequential.core.model import (
     CallStatus,
     Commit,
@@ -53,7 +54,16 @@ except ImportError as error:
         "--storage, such as memory: or a database, or run this in WSL"
     ) from error
 
-from sequential.storage import files, folder_journal, folder_snapshot, folder_tasks, folder_view
+from sequential.storage import (
+    files,
+    folder_journal,
+    folder_keys,
+    folder_lease,
+    folder_limit,
+    folder_snapshot,
+    folder_tasks,
+    folder_view,
+)
 from sequential.storage.base import StorageAdapter, matches
 from sequential.storage.files import Folder
 from sequential.storage.folder_journal import Line, State
@@ -134,14 +144,20 @@ class FolderAdapter(StorageAdapter):
 
         return await self._do(self._write, run_id, update)
 
-    async def query_task_runs(self, *, limit: int | None = None, **filters: Any) -> list[TaskRun]:
-        return await self._do(self._query_runs, limit, filters)
+    async def query_task_runs(
+        self, *, limit: int | None = None, before: str | None = None, **filters: Any
+    ) -> list[TaskRun]:
+        return await self._do(self._query_runs, limit, before, filters)
 
-    def _query_runs(self, limit: int | None, filters: dict[str, Any]) -> list[TaskRun]:
+    def _query_runs(
+        self, limit: int | None, before: str | None, filters: dict[str, Any]
+    ) -> list[TaskRun]:
         found: list[TaskRun] = []
         if limit is not None and limit <= 0:
             return found
         for place in sorted(self.places.runs(filters.get("task_identifier")), key=_newest_first):
+            if before is not None and place.run_id >= before:
+                continue
             if self._is_known_to_differ(place, filters.get("status")):
                 continue
             state, _ = self._try_to_load(place)
@@ -171,6 +187,13 @@ class FolderAdapter(StorageAdapter):
     async def find_run_ids(self, prefix: str, task: str | None = None) -> list[str]:
         places = await self._do(lambda: list(self.places.runs(task)))
         return sorted(place.run_id for place in places if place.run_id.startswith(prefix))
+
+    async def delete_task_run(self, run_id: str) -> None:
+        await self._do(self._delete_run, run_id)
+
+    def _delete_run(self, run_id: str) -> None:
+        with self._lock_of(run_id):
+            folder_lease.delete(self.places.existing(run_id))
 
     async def damaged(self) -> list[str]:
         return await self._do(self._damaged)
@@ -219,6 +242,15 @@ class FolderAdapter(StorageAdapter):
             return call
 
         return await self._do(self._write, _split(call_id)[0], update)
+
+    async def delete_stack_run(self, call_id: str) -> None:
+        await self._do(self._delete_call, *_split(call_id))
+
+    def _delete_call(self, run_id: str, number: int) -> None:
+        if number >= 0 and self.places.find(run_id):
+            self._write(
+                run_id, lambda lease: lease.write(at=lease.run.updated_at, dropped=(number,))
+            )
 
     async def query_stack_runs(self, **filters: Any) -> list[StackRun]:
         return await self._do(self._query_calls, filters)
@@ -277,6 +309,20 @@ class FolderAdapter(StorageAdapter):
     async def delete_task(self, identifier: str) -> int:
         return await self._do(folder_tasks.delete, self.places, check_task_name(identifier))
 
+    # --- keystore --------------------------------------------------------------------------------
+
+    async def set_keystore(self, key: str, value: str) -> None:
+        await self._do(folder_keys.store, self.folder, key, value)
+
+    async def get_keystore(self, key: str) -> str | None:
+        return await self._do(folder_keys.read, self.folder, key)
+
+    async def delete_keystore(self, key: str) -> bool:
+        return await self._do(folder_keys.delete, self.folder, key)
+
+    async def list_keystore(self) -> list[str]:
+        return await self._do(folder_keys.keys, self.folder)
+
     # --- snapshots and logs ----------------------------------------------------------------------
 
     async def store_snapshot(self, snapshot: Snapshot) -> None:
@@ -324,8 +370,9 @@ class FolderAdapter(StorageAdapter):
                 happening = Happening(Event.CLAIM, token=token, until=until)
                 run, _ = apply(lease.run, happening, now)
                 lease.sync()
-                # Losing this line loses nothing: the lock is the lease.
-                lease.write(at=now, run=run, durable=False)
+                with folder_limit.admitted(lease, self._count_driven):
+                    # Losing this line loses nothing: the lock is the lease.
+                    lease.write(at=now, run=run, durable=False)
             except BaseException:
                 lease.close()
                 raise
@@ -334,18 +381,26 @@ class FolderAdapter(StorageAdapter):
             self._held[run_id] = lease
             return run
 
+    def _count_driven(self, place: RunFiles) -> int:
+        """How many other runs of this run's task are driven."""
+        running = self._query_runs(
+            None, None, {"task_identifier": place.task, "status": Status.RUNNING}
+        )
+        return sum(run.id != place.run_id and self._is_locked(run.id) for run in running)
+
     def _forget(self, run_id: str, token: str, claiming: "asyncio.Future[TaskRun]") -> None:
         if not claiming.cancelled() and claiming.exception() is None:
             lease = self._held.get(run_id)
             if lease and lease.token == token:
                 self._held.pop(run_id).close()
 
-    async def renew(self, run_id: str, token: str, until: str) -> None:
+    async def renew(self, run_id: str, token: str, until: str) -> int:
         lease = self._held.get(run_id)
         if lease is None or lease.token != token or lease.failure:
             if lease is None:
                 await self._do(self.places.existing, run_id)
             raise LeaseLostError
+        return lease.run.answers
 
     async def release(self, run_id: str, token: str) -> None:
         await self._do(self._release, run_id, token)
@@ -376,7 +431,7 @@ class FolderAdapter(StorageAdapter):
                 raise LeaseLostError
             lease.write(
                 at=run.updated_at,
-                run=run,
+                run=committed(lease.run, commit),
                 calls=(*commit.requested, *commit.updated),
                 log=commit.log,
             )

@@ -21,13 +21,18 @@ from sequential.errors import DamagedRunError, StorageError, ValueNotSupportedEr
 from sequential.storage import files
 from sequential.storage.folder_places import RunFiles
 
-FORMAT = 1
+FORMAT = 2
+_SINCE_2 = {"answers", "events"}  # fields of a run that programs of format 1 would lose
 _MARK = b',"crc":"'
 _encoder = msgspec.json.Encoder()
 
 
 class Line(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One commit. `requested` are whole calls, `updated` changed fields with their `sequence`."""
+    """One commit. `requested` are whole calls, `updated` changed fields with their `sequence`.
+
+    `dropped` are numbers of calls that were removed. `folded` are the requests from the inbox that
+    this line carries out (`folder_inbox`).
+    """
 
     at: str
     turn: int
@@ -37,6 +42,14 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True):
     requested: tuple[StackRun, ...] = ()
     updated: tuple[dict[str, Any], ...] = ()
     log: str = ""
+    dropped: tuple[int, ...] = ()
+    folded: tuple[str, ...] = ()
+
+    @property
+    def needs(self) -> int:
+        """The format that whoever reads this line must know: 0 if any will do."""
+        new = self.dropped or self.folded or not _SINCE_2.isdisjoint(self.run)
+        return FORMAT if new else 0
 
 
 _decoder = msgspec.json.Decoder(Line)
@@ -52,10 +65,16 @@ class State:
     """
 
     def __init__(
-        self, run: TaskRun, calls: dict[int, StackRun] | None = None, end: int = 0, turn: int = 0
+        self,
+        run: TaskRun,
+        calls: dict[int, StackRun] | None = None,
+        end: int = 0,
+        turn: int = 0,
+        folded: tuple[str, ...] = (),
     ) -> None:
         self.run = run
         self.calls = {} if calls is None else calls
+        self.folded = folded  # the last requests from the inbox that were carried out
         self.end = end
         self.view_end = end  # where the view ended, if it began with one
         self.turn = max(turn, run.turn)
@@ -68,6 +87,9 @@ class State:
         if line.run:
             self.run = evolve(self.run, **_typed(line.run, RUN_FIELDS))
             self.turn = max(self.turn, self.run.turn)
+        for number in line.dropped:
+            self.calls.pop(number, None)
+        self.folded = line.folded or self.folded
         for call in line.requested:
             self._keep(call, after)
         for changes in line.updated:

@@ -11,6 +11,7 @@ what the disk holds, so whoever claims the run next reads it anew.
 import errno
 import fcntl
 import os
+import shutil
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -55,6 +56,7 @@ class Lease:
             self.close()
             raise
         self._stored = state.run
+        self.folded = state.folded
         # Calls as they were given, and as they are stored; one read from disk has only the latter.
         self._open: dict[int, tuple[StackRun | None, StackRun]] = {
             number: (None, call) for number, call in state.calls.items()
@@ -70,11 +72,14 @@ class Lease:
         run: TaskRun | None = None,
         calls: Iterable[StackRun] = (),
         log: str = "",
+        dropped: tuple[int, ...] = (),
+        folded: tuple[str, ...] = (),
         durable: bool = True,
     ) -> None:
         """Append one line with all of this; when it returns, it is safe on disk (`durable`).
 
-        `calls` are new ones and changed ones, whole; only what changed is written.
+        `calls` are new ones and changed ones, whole; only what changed is written. `dropped` are
+        numbers of calls to be removed, `folded` the requests that are carried out by this.
         """
         run = run or self.run
         stored = self._pack(run, self.run, self._stored, "run")
@@ -86,10 +91,16 @@ class Lease:
             requested=tuple(requested),
             updated=tuple(updated),
             log=log,
+            dropped=dropped,
+            folded=folded,
         )
-        if line.run or requested or updated or log:
+        if line.run or requested or updated or log or dropped or folded:
+            line = evolve(line, format=line.needs)
             self._append(encode_line(line), durable=durable)
         self.run, self._stored = run, stored
+        self.folded = folded or self.folded
+        for number in dropped:
+            self._open.pop(number, None)
         self._turn = max(self._turn, run.turn)
         for number, (call, packed) in open_calls.items():
             if packed.delivered_turn is None:
@@ -106,7 +117,9 @@ class Lease:
     def write_view(self) -> None:
         """Replace the view. The journal has it all, so a failure here is no failure of the run."""
         try:
-            folder_view.write(self.files, self._stored, self._waiting(), self._position())
+            folder_view.write(
+                self.files, self._stored, self._waiting(), self._position(), self.folded
+            )
         except OSError:
             pass
 
@@ -223,6 +236,9 @@ def _changes(old: Any, new: Any, fields: Iterable[str]) -> dict[str, Any]:
                 continue
             if type(after) is dict and before == after:
                 continue
+        elif name == "events":
+            if encode(before) == encode(after):
+                continue
         elif before == after:
             continue
         changes[name] = after
@@ -247,6 +263,19 @@ def is_locked(run: RunFiles) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+def delete(run: RunFiles) -> None:
+    """Remove a run that nobody drives, damaged or not."""
+    descriptor = _lock(run)
+    try:
+        os.unlink(run.journal)  # without it there is no run: the rest is only rubbish
+        files.sync_folder(run.runs)
+        for path in (run.view, run.snapshot):
+            files.remove(path)
+        shutil.rmtree(run.data, ignore_errors=True)
+    finally:
+        os.close(descriptor)
 
 
 def _lock(run: RunFiles) -> int:

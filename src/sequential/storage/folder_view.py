@@ -25,14 +25,21 @@ class View(TaskRun, frozen=True, omit_defaults=True, kw_only=True):
 
     waiting_for: tuple[StackRun, ...] = ()
     journal: Position
+    folded: tuple[str, ...] = ()
 
 
 _decoder = msgspec.json.Decoder(View)
 
 
-def write(run: RunFiles, record: TaskRun, waiting_for: tuple[StackRun, ...], at: Position) -> None:
+def write(
+    run: RunFiles,
+    record: TaskRun,
+    waiting_for: tuple[StackRun, ...],
+    at: Position,
+    folded: tuple[str, ...] = (),
+) -> None:
     values: dict[str, Any] = {name: getattr(record, name) for name in RUN_FIELDS}
-    view = View(**values, waiting_for=waiting_for, journal=at)
+    view = View(**values, waiting_for=waiting_for, journal=at, folded=folded)
     body = msgspec.json.format(encode(view), indent=2)[:-2]
     files.replace(run.view, b'%b%b%08x"\n}\n' % (body, _MARK, zlib.crc32(body)), durable=False)
 
@@ -53,7 +60,8 @@ def load(run: RunFiles, after: int | None = None) -> State:
             return scan(run, after)
         calls = {call.sequence: call for call in head.waiting_for}
         try:
-            return _fold_rest(run, State(view.run, calls, head.journal.bytes), after)
+            state = State(view.run, calls, head.journal.bytes, folded=view.folded)
+            return _fold_rest(run, state, after)
         except DamagedRunError:  # either the snapshot does not fit, or the journal is damaged
             return scan(run, after)
     return _fold_rest(run, view, after)
@@ -85,7 +93,7 @@ def read(run: RunFiles) -> State | None:
         raise _damage(run, f"`$.id` is {view.id}: it belongs to another run")
     record = TaskRun(**{name: getattr(view, name) for name in RUN_FIELDS})
     waiting = {call.sequence: call for call in view.waiting_for}
-    return State(record, waiting, view.journal.bytes, view.journal.turn)
+    return State(record, waiting, view.journal.bytes, view.journal.turn, view.folded)
 
 
 def _damage(run: RunFiles, reason: str) -> DamagedRunError:
