@@ -294,7 +294,8 @@ def test_the_command_line_starts_without_what_only_some_commands_need() -> None:
 
 def test_constraints_hold_names_versions_and_hashes_only() -> None:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
-    pinned = re.compile(r"[a-z0-9-]+==[0-9][0-9a-z.]*( ; [a-z_]+ [=!]= '\w+')? \\")
+    marker = r"[a-z_]+ (==|!=|<|>=) '[\w.]+'"
+    pinned = re.compile(rf"[a-z0-9-]+==[0-9][0-9a-z.]*( ; {marker}( and {marker})*)? \\")
     hashed = re.compile(r"    --hash=sha256:[0-9a-f]{64}( \\)?")
 
     assert [

@@ -3,7 +3,8 @@
 Inside of a run these names are there by themselves and the import costs nothing; it is for your
 editor, which learns what there is, and for reading the file by hand. Outside of a run `sleep`,
 `gather`, `settle`, `Response` and `Headers` do what they say. What would reach the world (`fetch`,
-`call_host_tool`, `services`) raises `RuntimeError`, because nobody would write it down.
+`call_host_tool`, `services`, `run_task`, `wait_for_event`) raises `RuntimeError`, because nobody
+would write it down.
 """
 
 import asyncio
@@ -17,9 +18,11 @@ __all__ = [
     "call_host_tool",
     "fetch",
     "gather",
+    "run_task",
     "services",
     "settle",
     "sleep",
+    "wait_for_event",
 ]
 
 gather = asyncio.gather
@@ -145,6 +148,25 @@ async def call_host_tool(service: str, method: str, args: Any = None) -> Any:
     The same as `services.<service>.<method>(...)`, for names that are known only at run time.
     """
     _outside("call_host_tool()")
+
+
+async def run_task(name: str, input: Mapping[str, Any] | None = None) -> Any:
+    """Run another task as a child of this run and wait for its result.
+
+    The child is a run of its own, driven by whichever worker is free, and waiting for it costs
+    nothing. `RuntimeError` with the child's error if it fails; a child is cancelled when this run
+    ends before it does.
+    """
+    _outside("run_task()")
+
+
+async def wait_for_event(name: str, timeout: float | None = None) -> Any:
+    """Wait for an answer from outside, such as a person's approval, and return its data.
+
+    It is given by `sequential-ecosystem answer <run> <name> --data '{...}'` or `Engine.answer`,
+    which may also happen before the task asks. `TimeoutError` after `timeout` seconds.
+    """
+    _outside("wait_for_event()")
 
 
 __callHostTool__ = call_host_tool  # as the original called it

@@ -20,7 +20,13 @@ OVER = (Effect.CANCEL_CALLS, Effect.RELEASE_LEASE, Effect.NOTIFY_WAITERS)
 
 # Written down a second time on purpose: a change of the table has to be meant.
 ALLOWED = {
-    "pending": {"claim": "running", "fail": "failed", "pause": "paused", "cancel": "cancelled"},
+    "pending": {
+        "claim": "running",
+        "answer": "pending",
+        "fail": "failed",
+        "pause": "paused",
+        "cancel": "cancelled",
+    },
     "running": {
         "claim": "running",
         "advance": "running",
@@ -41,7 +47,7 @@ ALLOWED = {
     "paused": {"answer": "paused", "unpause": "suspended", "cancel": "cancelled"},
     "completed": {},
     "failed": {"retry": "suspended"},
-    "cancelled": {},
+    "cancelled": {"retry": "suspended"},
 }
 EFFECTS = {
     "claim": (Effect.PERFORM_CALLS,),
@@ -88,7 +94,7 @@ def a_happening(event: Event) -> Happening:
 
 def test_the_pairs_are_all_there_are() -> None:
     assert len(GOOD) + len(BAD) == len(Status) * len(Event) == 70
-    assert len(GOOD) == 21
+    assert len(GOOD) == 23
 
 
 @pytest.mark.parametrize(("status", "event", "target"), GOOD)

@@ -12,6 +12,11 @@ def run_id(milliseconds: int, entropy: bytes) -> str:
     return str(uuid.UUID(int=value))
 
 
+def child_run_id(parent: str, sequence: int, milliseconds: int) -> str:
+    """The id of the run that a call of `parent` starts: the same whenever it is performed."""
+    return run_id(milliseconds, hashlib.sha256(f"{parent}:{sequence}".encode()).digest())
+
+
 def stack_run_id(run: str, sequence: int) -> str:
     """The id of a run's call: unique in a store, and the same when the call is repeated."""
     return f"{run}:{sequence}"

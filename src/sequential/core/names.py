@@ -33,6 +33,15 @@ def check_field_name(name: str) -> str:
     return _check("input", name, _FIELD, 'letters, digits and "_", starting with no digit')
 
 
+def check_event_name(name: str) -> str:
+    """Return `name` if it may name an event: any text of one line that can be seen."""
+    if not (1 <= len(name) <= 200 and name.isprintable()):
+        raise InvalidNameError(
+            f"not a name of an event: {_shown(name)}; use 1 to 200 printable characters"
+        )
+    return name
+
+
 def check_run_id(run_id: str) -> str:
     """Return `run_id` if it has the form of an id made by `core.ids.run_id`."""
     if not _RUN.match(run_id):

@@ -61,6 +61,7 @@ _S, _E = Status, Event
 
 TABLE: dict[tuple[Status, Event], Status] = {
     (_S.PENDING, _E.CLAIM): _S.RUNNING,
+    (_S.PENDING, _E.ANSWER): _S.PENDING,
     (_S.PENDING, _E.FAIL): _S.FAILED,
     (_S.PENDING, _E.PAUSE): _S.PAUSED,
     (_S.PENDING, _E.CANCEL): _S.CANCELLED,
@@ -149,7 +150,8 @@ def _changes(run: TaskRun, happening: Happening, now: str) -> dict[str, Any]:
         case Event.ADVANCE | Event.PARK:
             return {"wake_at": happening.wake_at}
         case Event.ANSWER:
-            return {"wake_at": happening.wake_at or now}
+            has_begun = run.status is not Status.PENDING  # else it begins when it should
+            return {"wake_at": happening.wake_at or now} if has_begun else {}
         case Event.COMPLETE:
             return {"result": happening.result, "error": None}
         case Event.FAIL | Event.CANCEL:

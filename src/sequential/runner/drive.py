@@ -30,7 +30,12 @@ from sequential.core.model import (
     evolve,
 )
 from sequential.core.transitions import Event, Happening, apply
-from sequential.errors import InvalidTaskError, NonDeterminismError, RuntimeDiedError
+from sequential.errors import (
+    InvalidTaskError,
+    LeaseLostError,
+    NonDeterminismError,
+    RuntimeDiedError,
+)
 from sequential.runner.clock import Clock
 from sequential.runner.live_program import LiveProgram
 from sequential.runner.open_calls import OpenCalls, cancelled, earliest
@@ -79,12 +84,15 @@ class Drive:
         self._advancing = False
         self._stopping = False
         self._error: BaseException | None = None
+        self.answers = run.answers  # as many as were offered to the calls
+        self.has_children = False  # that are to be cancelled, once the run is over
 
     async def to_rest(self) -> TaskRun:
         """Drive until the run ends or is parked; returns it as it was last committed."""
         try:
             calls = await self._storage.load_calls(self.run.id, self.run.turn)
             self._tell(Step.STARTED)
+            self._calls.offer(self.run.events)
             self._calls.load(calls)
             while self.run.status is Status.RUNNING:
                 if self.run.turn == 0 and not self._stopping:
@@ -103,6 +111,16 @@ class Drive:
         self._error = self._error or error
         self._changed.set()
 
+    async def look(self) -> None:
+        """Something happened to the run in the store: take in what came from outside."""
+        stored = await self._storage.get_task_run(self.run.id)
+        if stored is None or stored.lease_token != self._token:
+            if self.run.status is Status.RUNNING:
+                self.stop(LeaseLostError())
+        elif stored.answers != self.answers:
+            self.answers = stored.answers
+            self._calls.offer(stored.events)
+
     def _takes_at_once(self, sequence: int) -> bool:
         """Whether the program waits in memory for just this: the next commit has the outcome."""
         is_waiting = self._program.is_live and not self._advancing
@@ -110,7 +128,8 @@ class Drive:
 
     async def _record(self, call: StackRun) -> None:
         async with self._commit_order:
-            await self._storage.commit(Commit(self.run, self._token, updated=(call,)))
+            taken = self._calls.taken((call,))
+            await self._storage.commit(Commit(self.run, self._token, updated=(call,), taken=taken))
 
     # --- waiting ---------------------------------------------------------------------------------
 
@@ -136,7 +155,11 @@ class Drive:
                     return ready
                 self._advancing = False
             if self._calls.is_quiet_for(self._settings.park_after):
-                await self._park()
+                expires_at = self._expires_at()
+                if expires_at and self._seconds_until(expires_at) <= 0:
+                    await self._end(self._expired())
+                else:
+                    await self._park()
                 return None
             await self._idle()
 
@@ -226,6 +249,9 @@ class Drive:
             snapshot, given_up = await self._due_snapshot(number), []
         else:
             run, _ = apply(run, _ending(turn.state), self._now())
+            failed_turn = number if isinstance(turn.state, Raised) else None
+            run = evolve(run, failed_turn=failed_turn, expires_at=None)
+            self.has_children = self._calls.has_children()
             snapshot, given_up = None, cancelled(self._calls.without(delivered), now)
         updated = (*delivered, *given_up)
         await self._commit(Commit(run, self._token, tuple(requested), updated, turn.log, snapshot))
@@ -254,20 +280,24 @@ class Drive:
 
     async def _commit(self, commit: Commit) -> None:
         async with self._commit_order:
-            await self._storage.commit(commit)
+            taken = self._calls.taken(commit.updated)
+            await self._storage.commit(evolve(commit, taken=taken) if taken else commit)
             self.run = commit.run
 
     # --- ends ------------------------------------------------------------------------------------
 
     async def _park(self) -> None:
         """Give the run back to storage; calls in progress will be performed again."""
+        # What comes from now on was not considered, and the commit must not say that it was.
+        seen = evolve(self.run, answers=self.answers, expires_at=self._expires_at())
+        wake_at = None if self._stopping else self._calls.earliest()
         await self._calls.cancel()
         now = self._now()
-        wake_at = now if self._stopping else self._calls.earliest()
-        moments = [moment for moment in (wake_at, self.run.deadline) if moment]
+        wake_at = now if self._stopping else wake_at
+        moments = [moment for moment in (wake_at, seen.deadline, seen.expires_at) if moment]
         snapshot = await self._last_snapshot()
         happening = Happening(Event.PARK, wake_at=min(moments, default=None))
-        run, _ = apply(self.run, happening, now)
+        run, _ = apply(seen, happening, now)
         unrecorded = self._calls.unrecorded()
         await self._commit(Commit(run, self._token, updated=unrecorded, snapshot=snapshot))
         self._tell(Step.PARKED)
@@ -282,6 +312,7 @@ class Drive:
 
     async def _end(self, failure: Failure) -> None:
         """The engine gives up on behalf of the program."""
+        self.has_children = self._calls.has_children()
         await self._calls.cancel()
         now = self._now()
         run, _ = apply(self.run, Happening(Event.FAIL, error=failure), now)
@@ -310,6 +341,23 @@ class Drive:
             type="TimeoutError",
             message=f"the run took longer than its timeout of {timeout} s{place}",
             code="timeout",
+            traceback=(self.run.where,) if self.run.where else (),
+        )
+
+    def _expires_at(self) -> str | None:
+        """When the run has waited long enough for the answers that its program waits for."""
+        if (ttl := self.run.config.ttl) is None:
+            return None
+        asked = [times.after(call.updated_at, ttl) for call in self._calls.unanswered()]
+        return min(asked, default=None)
+
+    def _expired(self) -> Failure:
+        place = f" at line {self.run.where.line}" if self.run.where else ""
+        return Failure(
+            type="TimeoutError",
+            message=f"expired: no answer came within the task's ttl of {self.run.config.ttl:g} s, "
+            f"while waiting{place}",
+            code="expired",
             traceback=(self.run.where,) if self.run.where else (),
         )
 

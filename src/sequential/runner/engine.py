@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import difflib
 import secrets
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,18 @@ from sequential.core.model import (
     evolve,
 )
 from sequential.core.policy import check_config
-from sequential.errors import AmbiguousRunError, RunNotFoundError, TaskNotFoundError
+from sequential.errors import (
+    AmbiguousRunError,
+    InvalidTransitionError,
+    LeaseLostError,
+    RunNotFoundError,
+    TaskLimitError,
+    TaskNotFoundError,
+)
+from sequential.runner.child_runs import ChildRuns
 from sequential.runner.clock import Clock, SystemClock
+from sequential.runner.news import News
+from sequential.runner.operations import FINAL, Operations
 from sequential.runner.progress import Observer, nobody
 from sequential.runner.task_executor import TaskExecutor
 from sequential.runtimes.registry import Runtimes
@@ -36,7 +46,6 @@ from sequential.services.registry import Services, standard_services
 from sequential.storage.base import StorageAdapter
 from sequential.storage.registry import create_adapter, registered_adapters
 
-POLL = 0.2  # seconds between two looks at a run that others drive
 UNFINISHED = [Status.PENDING, Status.RUNNING, Status.SUSPENDED, Status.PAUSED]
 
 
@@ -59,6 +68,8 @@ class Engine:
         self._clock = clock or SystemClock()
         self._runtimes = Runtimes(settings.runner.live_programs)
         self._stopped = asyncio.Event()
+        self._news = News(storage, self._clock)
+        self._followed: dict[str, asyncio.Task[TaskRun] | None] = {}
         self._executor = TaskExecutor(
             storage,
             services,
@@ -68,6 +79,9 @@ class Engine:
             settings=settings.runner,
             observer=observer,
         )
+        self._operations = Operations(storage, self._executor, self._clock)
+        self._news.listen(self._executor.look)
+        services.add(ChildRuns(storage, self._create_child, self.retry, self._follow))
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -104,6 +118,8 @@ class Engine:
         """Park what is being driven, end the sandbox processes, close services and store."""
         self.stop()
         await self._executor.wait_until_idle()
+        children = [task for task in self._followed.values() if task is not None]
+        await asyncio.gather(*children, return_exceptions=True)
         await self._runtimes.close()
         await self.services.close()
         await self.storage.close()
@@ -112,6 +128,7 @@ class Engine:
         """Park every run as soon as possible; `run` and `resume` then return the suspended run."""
         self._stopped.set()
         self._executor.stop()
+        self._news.stop()
 
     # --- tasks -----------------------------------------------------------------------------------
 
@@ -146,33 +163,56 @@ class Engine:
 
     # --- runs ------------------------------------------------------------------------------------
 
-    async def create_run(self, task: str, input: Mapping[str, Any] | None = None) -> TaskRun:
+    async def create_run(
+        self,
+        task: str,
+        input: Mapping[str, Any] | None = None,
+        *,
+        priority: int = 0,
+        delay: float = 0.0,
+    ) -> TaskRun:
         """Write a new run without driving it.
 
-        Raises `TaskNotFoundError`, `ConfigError` when the task's policy cannot be used, and
-        `InvalidInputError` that lists all that is wrong with the input; then nothing was written.
+        Of the runs that are due, workers take those with more `priority` first; they begin no
+        earlier than `delay` seconds from now. Raises `TaskNotFoundError`, `ConfigError` when the
+        task's policy cannot be used, and `InvalidInputError` that lists all that is wrong with the
+        input; then nothing was written.
         """
+        now = self._clock.now()
+        run_id = ids.run_id(int(now.timestamp() * 1000), secrets.token_bytes(10))
+        wake_at = times.after(times.to_text(now), delay) if delay > 0 else None
+        return await self._create(task, input, id=run_id, priority=priority, wake_at=wake_at)
+
+    async def _create_child(
+        self, task: str, input: Mapping[str, Any], *, run_id: str, parent_run_id: str
+    ) -> TaskRun:
+        parent = await self.get_run(parent_run_id)
+        return await self._create(
+            task, input, id=run_id, parent_run_id=parent_run_id, priority=parent.priority
+        )
+
+    async def _create(self, task: str, input: Mapping[str, Any] | None, **fields: Any) -> TaskRun:
         function = await self.get_task(task)
         check_config(function.config)
         given = {} if input is None else input
         complete = check_input(function.config, given, self.settings.defaults)
-        now = self._clock.now()
         runner = self.settings.runner
         config = evolve(function.config, retry=function.config.retry or runner.retry)
         if config.timeout is None:
             config = evolve(config, timeout=runner.timeout)
-        created = times.to_text(now)
+        created = self.now()
+        begin = fields.get("wake_at") or created
         run = TaskRun(
-            id=ids.run_id(int(now.timestamp() * 1000), secrets.token_bytes(10)),
             task_identifier=task,
             status=Status.PENDING,
             input=values.to_json(complete, "the input"),
             created_at=created,
             updated_at=created,
-            deadline=times.after(created, config.timeout) if config.timeout else None,
+            deadline=times.after(begin, config.timeout) if config.timeout else None,
             filename=f"{self.settings.tasks.name}/{task}/{function.filename}",
             config=config,
             code=function.code,
+            **fields,
         )
         return await self.storage.create_task_run(run)
 
@@ -185,30 +225,138 @@ class Engine:
         return await self.resume(run.id)
 
     async def resume(self, run_id: str) -> TaskRun:
-        """Go on with a run to its end; one that has ended comes back as it is.
+        """Go on with a run, and with the child runs it waits for, to its end.
 
-        Raises `RunNotFoundError`, and `RunBusyError` when another process drives it.
+        One that has ended, or that is paused, comes back as it is. Raises `RunNotFoundError`, and
+        `RunBusyError` when another process drives it.
         """
-        run = await self.get_run(run_id)
-        while not run.status.is_final:
-            run = await self._executor.execute(run_id)
-            if run.status.is_final or run.status is Status.PAUSED or self._stopped.is_set():
-                break
-            await self._until(run.wake_at)
-            if self._stopped.is_set():
-                break
+        await self._news.watch()
+        self._followed.setdefault(run_id, None)
+        with self._news.about(run_id) as news:
+            run = await self.get_run(run_id)
+            while not self._rests(run):
+                try:
+                    run = await self._executor.execute(run_id)
+                except TaskLimitError:
+                    await self._news.wait(news, None)
+                    news.clear()
+                    continue
+                except LeaseLostError:
+                    run = await self.get_run(run_id)
+                    if not self._rests(run):
+                        raise
+                if not self._rests(run):
+                    run = await self._until_due(run_id, news)
         return run
+
+    def _rests(self, run: TaskRun) -> bool:
+        is_over = run.status.is_final or run.status is Status.PAUSED
+        return is_over or self._stopped.is_set()
+
+    async def _until_due(self, run_id: str, news: asyncio.Event) -> TaskRun:
+        while True:
+            news.clear()
+            run, now = await self.get_run(run_id), self.now()
+            if self._rests(run) or (run.wake_at and run.wake_at <= now):
+                return run
+            seconds = times.seconds_between(now, run.wake_at) if run.wake_at else None
+            await self._news.wait(news, seconds)
+
+    def _follow(self, child: TaskRun) -> None:
+        """Drive the child of a run that is driven to its end here; workers find theirs."""
+        if child.parent_run_id in self._followed and not self._followed.get(child.id):
+            self._followed[child.id] = task = asyncio.create_task(self.resume(child.id))
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     async def wait(self, run_id: str, timeout: float | None = None) -> TaskRun:
         """A run that others drive, when it has ended, or as it is after `timeout` seconds."""
-        run = await self.get_run(run_id)
+        await self._news.watch()
         end = None if timeout is None else times.after(self.now(), timeout)
-        while not (run.status.is_final or self._stopped.is_set()):
-            if end is not None and self.now() >= end:
-                break
-            await self._clock.wait(self._stopped, POLL)
-            run = await self.get_run(run_id)
-        return run
+        with self._news.about(run_id) as news:
+            while True:
+                news.clear()
+                run, now = await self.get_run(run_id), self.now()
+                if run.status.is_final or self._stopped.is_set() or (end and now >= end):
+                    return run
+                await self._news.wait(news, times.seconds_between(now, end) if end else None)
+
+    # --- operating -------------------------------------------------------------------------------
+
+    async def answer(self, run_id: str, name: str, data: Any = None) -> TaskRun:
+        """Give a run what its task waits for with `wait_for_event(name)`, now or later.
+
+        Raises `RunNotFoundError`, `InvalidTransitionError` when the run is over, and
+        `InvalidInputError` or `ValueNotSupportedError` when the data cannot be sent.
+        """
+        return await self._operations.answer((await self.get_run(run_id)).id, name, data)
+
+    async def cancel(self, run_id: str) -> TaskRun:
+        """End a run and its child runs, wherever they are driven; their calls are given up."""
+        return await self._operations.cancel((await self.get_run(run_id)).id)
+
+    async def pause(self, run_id: str) -> TaskRun:
+        """Stop a run, wherever it is driven, until it is unpaused; nothing of it is lost."""
+        return await self._operations.pause((await self.get_run(run_id)).id)
+
+    async def unpause(self, run_id: str) -> TaskRun:
+        """Let a paused run go on: a worker takes it, or `resume`."""
+        return await self._operations.unpause((await self.get_run(run_id)).id)
+
+    async def retry(self, run_id: str) -> TaskRun:
+        """Make a failed or cancelled run go on from the call that failed, which is made again.
+
+        Calls that succeeded are not. A worker takes the run, or `resume`.
+        """
+        return await self._operations.retry((await self.get_run(run_id)).id)
+
+    async def delete_run(self, run_id: str) -> None:
+        """Remove a run that is over; raises `InvalidTransitionError` for one that is not."""
+        run = await self.get_run(run_id)
+        if not run.status.is_final:
+            raise InvalidTransitionError(f"run {run.id} is {run.status.value}: cancel it first")
+        await self._operations.delete(run.id)
+
+    async def prune(
+        self,
+        older_than: float,
+        *,
+        task: str | None = None,
+        statuses: Collection[Status] = FINAL,
+        dry_run: bool = False,
+    ) -> list[str]:
+        """Remove runs that ended more than `older_than` seconds ago; returns their ids.
+
+        With `dry_run` nothing is removed.
+        """
+        if task is not None:
+            await self.get_task(task)
+        moment = times.after(self.now(), -older_than)
+        old = [run async for run in self._operations.ended_before(moment, task, statuses)]
+        return [run.id for run in old if dry_run or await self._operations.delete(run.id)]
+
+    # --- for workers -----------------------------------------------------------------------------
+
+    async def claim_due(
+        self, limit: int, tasks: Sequence[str] | None = None, without: Collection[str] = ()
+    ) -> list[TaskRun]:
+        """Take the leases of up to `limit` runs that are due; each goes to `drive_claimed`."""
+        return await self._executor.claim_due(limit, tasks, without)
+
+    async def drive_claimed(self, run: TaskRun) -> TaskRun:
+        """Drive a run until it ends or is parked; raises what `drive` raises."""
+        return await self._executor.execute_claimed(run)
+
+    async def next_due(self, tasks: Sequence[str] | None = None) -> str | None:
+        """When the next run that waits for a time becomes due."""
+        return await self.storage.next_wakeup(self.now(), tasks)
+
+    async def listen(self, listener: Callable[[str], None]) -> None:
+        """Have `listener(run_id)` called when something may have happened to a run.
+
+        An empty id means any run. Word may be lost, so look yourself from time to time.
+        """
+        self._news.listen(listener)
+        await self._news.watch()
 
     async def drive(self, run_id: str) -> TaskRun:
         """Drive a run until it ends or is parked; what a worker does with each of its runs.
@@ -216,11 +364,6 @@ class Engine:
         Raises what `TaskExecutor.execute` raises.
         """
         return await self._executor.execute(run_id)
-
-    async def due_runs(self, limit: int, tasks: Sequence[str] | None = None) -> list[str]:
-        """Ids of runs that nobody drives and that could go on now, the longest waiting first."""
-        now = times.to_text(self._clock.now())
-        return await self.storage.wakeups(now, limit, tasks)
 
     def now(self) -> str:
         """The time on the engine's clock, as records have it."""
@@ -282,11 +425,3 @@ class Engine:
     async def get_log(self, run_id: str) -> list[LogLine]:
         """What a run has printed."""
         return await self.storage.get_log(run_id)
-
-    async def _until(self, moment: str | None) -> None:
-        while not self._stopped.is_set():
-            now = times.to_text(self._clock.now())
-            seconds = times.seconds_between(now, moment) if moment else None
-            if seconds is not None and seconds <= 0:
-                return
-            await self._clock.wait(self._stopped, seconds)

@@ -3,15 +3,22 @@
 Each is attended by an asyncio task of its own, from the moment it may be performed to its outcome.
 An outcome that the program cannot take at once is committed by itself before anything else happens
 with it, so it survives whatever comes next.
+
+Some calls wait for something from outside: an event, or the end of a child run. They are looked at
+when they are asked for, when the run is claimed, and when news comes (`offer`).
 """
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Iterable
 
-from sequential.core import journal, times
-from sequential.core.model import CallStatus, StackRun, evolve
+from sequential.core import journal, times, values
+from sequential.core.model import CallStatus, RunEvent, StackRun, evolve
 from sequential.runner.clock import Clock
 from sequential.runner.progress import Step
+
+EVENT = "events.wait"
+CHILD = "tasks.run"
 
 
 class OpenCalls:
@@ -44,6 +51,26 @@ class OpenCalls:
         self._recorded: set[int] = set()  # of these, the ones whose outcome is committed
         self._performing: set[int] = set()  # handed to their service, outcome not noted yet
         self._attending: dict[int, asyncio.Task[None]] = {}
+        self._events: list[RunEvent] = []  # not taken yet
+        self._offered: set[str] = set()
+        self._taken: dict[int, str] = {}  # the event that settled a call
+        self._told: dict[int, asyncio.Event] = {}  # of the calls that wait for news
+        self._unanswered: set[int] = set()  # of these, the ones that wait for nothing else
+
+    def offer(self, events: Iterable[RunEvent]) -> None:
+        """Something has come from outside: `events` among them, or the end of a child run."""
+        for event in events:
+            if event.id not in self._offered:
+                self._offered.add(event.id)
+                self._events.append(event)
+        for told in self._told.values():
+            told.set()
+        self.changed.set()
+
+    def taken(self, calls: Iterable[StackRun]) -> tuple[str, ...]:
+        """The ids of the events that settled these calls."""
+        found = [self._taken.get(call.sequence) for call in calls]
+        return tuple(event for event in found if event is not None)
 
     def load(self, calls: Iterable[StackRun]) -> None:
         """Begin with what the store has: settled calls wait for delivery, others are performed."""
@@ -61,6 +88,7 @@ class OpenCalls:
             self._arrived.remove(call.sequence)
             self._recorded.discard(call.sequence)
             self._attending.pop(call.sequence, None)
+            self._taken.pop(call.sequence, None)
         self._calls.update((call.sequence, call) for call in requested)
         self._attend()
 
@@ -79,13 +107,27 @@ class OpenCalls:
         return tuple(self._calls[s] for s in self._arrived if s not in self._recorded)
 
     def earliest(self) -> str | None:
-        """When the first of them is due; None when one is due already, or all are settled."""
-        return earliest(self._calls.values())
+        """When the first of them is due; None when one is due already, or none ever will be."""
+        return earliest(call for s, call in self._calls.items() if s not in self._unanswered)
+
+    def unanswered(self) -> list[StackRun]:
+        """The calls for events that may never come."""
+        return [self._calls[s] for s in self._unanswered if self._calls[s].operation == EVENT]
+
+    def has_children(self) -> bool:
+        """Whether child runs go on at this moment, or may do so."""
+        calls = self._calls.values()
+        return any(call.operation == CHILD and not call.status.is_settled for call in calls)
 
     def is_quiet_for(self, seconds: float) -> bool:
         """Whether nothing is being performed and nothing will be due for so long."""
+        if self._performing or any(told.is_set() for told in self._told.values()):
+            return False
         unsettled = [call for call in self._calls.values() if not call.status.is_settled]
-        return not self._performing and all(self._until(call) > seconds for call in unsettled)
+        return all(
+            self._until(call) > seconds and self._event_for(call.sequence) is None
+            for call in unsettled
+        )
 
     async def cancel(self) -> None:
         """Stop performing; calls in progress will be performed again, or never."""
@@ -104,42 +146,96 @@ class OpenCalls:
 
     async def _carry_out(self, sequence: int) -> None:
         """One call, all its attempts."""
-        never = asyncio.Event()
+        news = asyncio.Event()
+        if self._calls[sequence].operation in (EVENT, CHILD):
+            self._told[sequence] = news
         try:
             while not self._calls[sequence].status.is_settled:
-                while (seconds := self._until(self._calls[sequence])) > 0:
-                    await self._clock.wait(never, seconds)
+                has_come = await self._wait_until_due(sequence, news)
                 self._performing.add(sequence)
                 try:
-                    await self._attempt(sequence)
+                    if event := self._event_for(sequence):
+                        await self._take(sequence, event)
+                    elif not has_come or self._calls[sequence].operation == CHILD:
+                        await self._attempt(sequence)
                 finally:
                     self._performing.discard(sequence)
         except asyncio.CancelledError:
             raise
         except BaseException as error:
             self._fail(error)
+        finally:
+            self._told.pop(sequence, None)
+
+    async def _wait_until_due(self, sequence: int, news: asyncio.Event) -> bool:
+        """Wait until a call may be performed; True if news has come before that."""
+        while self._event_for(sequence) is None:
+            seconds = self._until(self._calls[sequence])
+            if seconds <= 0:
+                break
+            await self._clock.wait(news, None if math.isinf(seconds) else seconds)
+            if news.is_set():
+                news.clear()
+                return True
+        news.clear()
+        return False
+
+    def _event_for(self, sequence: int) -> RunEvent | None:
+        call = self._calls[sequence]
+        if call.operation != EVENT:
+            return None
+        _, arguments = values.arguments_from_json(call.input)
+        return next((e for e in self._events if e.name == arguments.get("name")), None)
+
+    async def _take(self, sequence: int, event: RunEvent) -> None:
+        """Settle a call with an event; the commit that writes the outcome removes the event."""
+        self._events.remove(event)
+        self._taken[sequence] = event.id
+        call = self._calls[sequence]
+        call = evolve(
+            call,
+            status=CallStatus.COMPLETED,
+            result=event.data,
+            size=len(values.dumps(event.data)),
+            attempts=call.attempts + 1,
+            due_at=None,
+            updated_at=max(times.to_text(self._clock.now()), call.updated_at),
+        )
+        await self._settle(sequence, call)
 
     async def _attempt(self, sequence: int) -> None:
         call = self._calls[sequence]
         self._tell(Step.CALL_STARTED, call)
         call = await self._perform(call)
-        taken_at_once = self._taken_at_once(sequence)
+        if call.status.is_settled:
+            await self._settle(sequence, call)
+            return
         self._calls[sequence] = call
-        if not call.status.is_settled:
+        if sequence in self._told:
+            if call.due_at is None:
+                self._unanswered.add(sequence)
+            self._tell(Step.CALL_WAITING, call)
+        else:
             await self._record(call)
             self._tell(Step.CALL_RETRYING, call)
-        else:
-            if not taken_at_once:
-                await self._record(call)
-                self._recorded.add(sequence)
-            self._arrived.append(sequence)
-            self._tell(Step.CALL_SETTLED, call)
+        self.changed.set()
+
+    async def _settle(self, sequence: int, call: StackRun) -> None:
+        """Note an outcome; it is committed now, unless the next turn does that at once."""
+        taken_at_once = self._taken_at_once(sequence)
+        self._calls[sequence] = call
+        self._unanswered.discard(sequence)
+        if not taken_at_once:
+            await self._record(call)
+            self._recorded.add(sequence)
+        self._arrived.append(sequence)
+        self._tell(Step.CALL_SETTLED, call)
         self.changed.set()
 
     def _until(self, call: StackRun) -> float:
         """Seconds until a call may be performed."""
         if call.due_at is None:
-            return 0.0
+            return math.inf if call.sequence in self._unanswered else 0.0
         return times.seconds_between(times.to_text(self._clock.now()), call.due_at)
 
 

@@ -20,7 +20,7 @@ from sequential.core.model import (
 from sequential.core.retry import next_delay
 from sequential.errors import ValueNotSupportedError
 from sequential.runner.clock import Clock
-from sequential.services.base import CallContext, CallError, TryAgain
+from sequential.services.base import CallContext, CallError, NotYet, TryAgain
 from sequential.services.registry import Services
 
 
@@ -29,6 +29,7 @@ class Attempt(msgspec.Struct, frozen=True):
 
     outcome: Outcome
     again: TryAgain | None = None
+    not_yet: NotYet | None = None
 
 
 class StackProcessor:
@@ -50,7 +51,10 @@ class StackProcessor:
         return times.after(now, seconds) if seconds > 0 else None
 
     async def perform(self, run: TaskRun, call: StackRun) -> StackRun:
-        """Make one attempt. The record that comes back is settled, or pending with a due time."""
+        """Make one attempt. The record that comes back is settled, or pending with a due time.
+
+        One that still waits for an answer from outside comes back as it was, apart from `due_at`.
+        """
         policy = run.config.retry or RetryPolicy()
         key = ids.idempotency_key(run.id, call.sequence)
         async with self._room:
@@ -58,6 +62,9 @@ class StackProcessor:
             attempt = await self._attempt(run, call, policy, key)
             duration = time.monotonic() - started
         now = times.to_text(self._clock.now())
+        if attempt.not_yet is not None:
+            seconds = attempt.not_yet.look_again
+            return evolve(call, due_at=None if seconds is None else times.after(now, seconds))
         attempts = call.attempts + 1
         call = evolve(call, attempts=attempts, duration=round(duration, 6), updated_at=now)
         if attempt.again is not None:
@@ -83,12 +90,16 @@ class StackProcessor:
             idempotency_key=key,
             allow=run.config.allow,
             retry=policy,
+            created_at=call.created_at,
+            updated_at=call.updated_at,
         )
         try:
             args, kwargs = values.arguments_from_json(call.input)
             service = self._services.get(call.service, run.config.allow)
             value = await service.call(call.method, args, kwargs, context)
             return Attempt(Outcome(value=value))
+        except NotYet as not_yet:
+            return Attempt(Outcome(), not_yet=not_yet)
         except TryAgain as again:
             failure = again.outcome.error
             return Attempt(Outcome(error=_valid(failure)) if failure else again.outcome, again)

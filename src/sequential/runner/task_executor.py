@@ -1,11 +1,14 @@
 """Executes runs: claims one, drives it to rest while holding its lease, and lets it go."""
 
 import asyncio
+import contextlib
 import secrets
+from collections.abc import Collection, Sequence
 
 from sequential.core import times
 from sequential.core.model import Status, TaskRun
-from sequential.errors import LeaseLostError, SequentialError
+from sequential.core.transitions import Event, Happening
+from sequential.errors import LeaseLostError, SequentialError, StorageError
 from sequential.runner.clock import Clock
 from sequential.runner.drive import Drive
 from sequential.runner.live_program import LiveProgram
@@ -16,6 +19,8 @@ from sequential.runner.stack_processor import StackProcessor
 from sequential.runtimes.registry import Runtimes
 from sequential.services.registry import Services
 from sequential.storage.base import StorageAdapter
+
+REST = 10.0  # seconds that a run is left alone after trouble with the store
 
 
 class TaskExecutor:
@@ -41,7 +46,11 @@ class TaskExecutor:
         self._observer = observer
         self._slots = Slots(settings.live_programs)
         self._processor = StackProcessor(services, clock, settings.calls)
-        self._drives: set[Drive] = set()
+        self._drives: dict[str, Drive] = {}
+        self._looking: set[asyncio.Task[None]] = set()
+        self._in_trouble: set[str] = set()
+        self._resting: set[asyncio.Task[None]] = set()
+        self._stopped = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._stopping = False
@@ -55,6 +64,22 @@ class TaskExecutor:
         """
         token = secrets.token_hex(8)
         run = await self._storage.claim(run_id, token, self._now(), self._lease_end())
+        return await self.execute_claimed(run)
+
+    async def claim_due(
+        self, limit: int, tasks: Sequence[str] | None, without: Collection[str] = ()
+    ) -> list[TaskRun]:
+        """Take the leases of runs that are due; each is to be given to `execute_claimed`."""
+        token = secrets.token_hex(8)
+        now, end = self._now(), self._lease_end()
+        return await self._storage.claim_due(token, now, end, limit, tasks, without)
+
+    async def execute_claimed(self, run: TaskRun) -> TaskRun:
+        """What `execute` does, for a run whose lease was taken already."""
+        assert run.lease_token
+        token = run.lease_token
+        if run.parent_run_id and await self._is_orphan(run):
+            return await self._storage.change(run.id, Happening(Event.CANCEL), self._now())
         program = LiveProgram(
             self._storage, self._runtimes, self._services, self._slots, self._secret
         )
@@ -69,41 +94,114 @@ class TaskExecutor:
         )
         if self._stopping:
             drive.stop()
-        self._drives.add(drive)
+        self._drives[run.id] = drive
         self._idle.clear()
         renewal = asyncio.create_task(self._renew(drive, token))
         try:
-            return await drive.to_rest()
+            run = await drive.to_rest()
+            await self._tell_family(run, has_children=drive.has_children)
+            return run
+        except LeaseLostError:
+            raise
+        except StorageError:
+            self._in_trouble.add(run.id)
+            raise
         finally:
-            self._drives.discard(drive)
+            if self._drives.get(run.id) is drive:
+                del self._drives[run.id]
             renewal.cancel()
             await asyncio.gather(renewal, return_exceptions=True)
             if drive.run.status is Status.RUNNING:
-                await self._release(run_id, token)
+                await self._give_back(run.id, token)
             if not self._drives:
                 self._idle.set()
+
+    def look(self, run_id: str) -> None:
+        """Something may have happened to a run, or to any if the id is empty: take it in."""
+        drives = [self._drives.get(run_id)] if run_id else self._drives.values()
+        for drive in drives:
+            if drive is not None:
+                looking = asyncio.create_task(self._look(drive))
+                self._looking.add(looking)
+                looking.add_done_callback(self._looking.discard)
+
+    async def _look(self, drive: Drive) -> None:
+        try:
+            await drive.look()
+        except SequentialError:
+            pass  # the next renewal looks again
+
+    async def _is_orphan(self, run: TaskRun) -> bool:
+        """Whether the run that waits for this one has ended without it."""
+        parent = await self._storage.get_task_run(run.parent_run_id or "")
+        return parent is None or parent.status.is_final
+
+    async def _tell_family(self, run: TaskRun, *, has_children: bool) -> None:
+        """When a run has ended, its parent is due, and children it left behind are cancelled."""
+        if not run.status.is_final:
+            return
+        if has_children:
+            await self.cancel_children(run.id)
+        await self.tell_parent(run)
+
+    async def tell_parent(self, run: TaskRun) -> None:
+        """Have the run that waits for this one look at it."""
+        if run.parent_run_id:
+            with contextlib.suppress(SequentialError):  # it looks by itself after a while
+                await self._storage.answer(run.parent_run_id, None, self._now())
+
+    async def cancel_children(self, run_id: str) -> None:
+        """Cancel the unfinished child runs of a run, and theirs; what fails here, workers do later.
+
+        A child whose parent has ended is cancelled by whoever claims it next.
+        """
+        with contextlib.suppress(SequentialError):
+            children = await self._storage.query_task_runs(parent_run_id=run_id)
+            for child in children:
+                if not child.status.is_final:
+                    with contextlib.suppress(SequentialError):
+                        await self._storage.change(child.id, Happening(Event.CANCEL), self._now())
+                    await self.cancel_children(child.id)
 
     def stop(self) -> None:
         """Park every run as soon as possible; runs claimed later are parked at once."""
         self._stopping = True
-        for drive in self._drives:
+        self._stopped.set()
+        for drive in self._drives.values():
             drive.stop()
 
     async def wait_until_idle(self) -> None:
-        """Return when nothing is being driven any more."""
+        """Return when nothing is being driven any more; what rests is released once stopped."""
         await self._idle.wait()
+        await asyncio.gather(*self._resting, *self._looking, return_exceptions=True)
 
     async def _renew(self, drive: Drive, token: str) -> None:
         never = asyncio.Event()
         while True:
             await self._clock.wait(never, self._settings.lease / 3)
             try:
-                await self._storage.renew(drive.run.id, token, self._lease_end())
+                answers = await self._storage.renew(drive.run.id, token, self._lease_end())
+                if answers != drive.answers:
+                    await drive.look()
             except LeaseLostError as error:
                 drive.stop(error)
                 return
             except SequentialError:
                 continue  # the next commit meets the same trouble and reports it
+
+    async def _give_back(self, run_id: str, token: str) -> None:
+        """Release a run; one that met trouble in the store rests first, or is met again at once."""
+        if run_id not in self._in_trouble or self._stopping:
+            await self._release(run_id, token)
+            return
+        resting = asyncio.create_task(self._rest(run_id, token))
+        self._resting.add(resting)
+        resting.add_done_callback(self._resting.discard)
+
+    async def _rest(self, run_id: str, token: str) -> None:
+        await self._clock.wait(self._stopped, REST)
+        self._in_trouble.discard(run_id)
+        await self._release(run_id, token)
 
     async def _release(self, run_id: str, token: str) -> None:
         try:

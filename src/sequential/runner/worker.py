@@ -26,9 +26,9 @@ class Worker:
     """Drives due runs until it is stopped.
 
     `concurrency` is how many runs it drives at a time, `tasks` the names of those it takes (None:
-    all), `sweep` how many seconds it waits before it looks into the store again when it has found
-    nothing. A run it could not drive because of trouble with the store is left alone for
-    `rest` seconds and then tried again; `troubles` has the last error of each.
+    all), `sweep` after how many seconds it looks into the store again at the latest; the store's
+    word that something happened comes earlier. `troubles` has the last error of each run it could
+    not drive because of trouble with the store, and under "" that of looking for runs.
     """
 
     def __init__(
@@ -38,15 +38,12 @@ class Worker:
         concurrency: int = 50,
         tasks: Sequence[str] | None = None,
         sweep: float = 1.0,
-        rest: float = 10.0,
     ) -> None:
         self._engine = engine
         self._concurrency = concurrency
         self._tasks = tasks
         self._sweep = sweep
-        self._rest = rest
         self._driving: dict[str, asyncio.Task[None]] = {}
-        self._wakes: dict[str, str] = {}  # parked by this worker -> when they are due
         self._changed = asyncio.Event()
         self._stopping = False
         self.troubles: dict[str, SequentialError] = {}
@@ -64,6 +61,7 @@ class Worker:
 
     async def run(self, *, until_idle: bool = False) -> None:
         """Work until stopped; with `until_idle`, until nothing is due and nothing is driven."""
+        await self._engine.listen(lambda run_id: self._changed.set())
         try:
             while not self._stopping:
                 self._changed.clear()
@@ -71,7 +69,7 @@ class Worker:
                 if until_idle and not found and not self._driving:
                     return
                 if not self._changed.is_set():
-                    await self._engine.pause_for(self._changed, self._until_next())
+                    await self._engine.pause_for(self._changed, await self._until_next())
         finally:
             self._engine.stop()
             await asyncio.gather(*self._driving.values())
@@ -81,36 +79,37 @@ class Worker:
         room = self._concurrency - len(self._driving)
         if room <= 0:
             return 0
-        busy = len(self._driving) + len(self.troubles)
-        due = await self._engine.due_runs(room + busy, self._tasks)
-        fresh = [run for run in due if run not in self._driving and run not in self.troubles]
-        for run_id in fresh[:room]:
-            self._wakes.pop(run_id, None)
-            self._driving[run_id] = asyncio.create_task(self._drive(run_id))
-        return len(fresh[:room])
-
-    async def _drive(self, run_id: str) -> None:
         try:
-            self._note(await self._engine.drive(run_id))
+            claimed = await self._engine.claim_due(room, self._tasks)
+        except SequentialError as error:
+            self.troubles[""] = error
+            return 0
+        self.troubles.pop("", None)
+        for run in claimed:
+            self._driving[run.id] = asyncio.create_task(self._drive(run))
+        return len(claimed)
+
+    async def _drive(self, run: TaskRun) -> None:
+        try:
+            await self._engine.drive_claimed(run)
         except _TAKEN:
             pass
         except SequentialError as error:
-            self.troubles[run_id] = error
-            loop = asyncio.get_running_loop()
-            loop.call_later(self._rest, self.troubles.pop, run_id, None)
+            self.troubles[run.id] = error
+        else:
+            self.troubles.pop(run.id, None)
         finally:
-            del self._driving[run_id]
+            del self._driving[run.id]
             self._changed.set()
 
-    def _note(self, run: TaskRun) -> None:
-        if run.wake_at and not run.status.is_final:
-            self._wakes[run.id] = run.wake_at
-
-    def _until_next(self) -> float:
-        """Seconds to the next look: a run parked here is not kept waiting for the sweep."""
-        if not self._wakes or len(self._driving) >= self._concurrency:
+    async def _until_next(self) -> float:
+        """Seconds to the next look: a run that waits for a time is not kept waiting longer."""
+        if len(self._driving) >= self._concurrency:
             return self._sweep
-        now = self._engine.now()
-        earliest = min(self._wakes.values())
-        self._wakes = {run: at for run, at in self._wakes.items() if at > now}
-        return min(self._sweep, max(0.0, times.seconds_between(now, earliest)))
+        try:
+            moment = await self._engine.next_due(self._tasks)
+        except SequentialError:
+            return self._sweep
+        if moment is None:
+            return self._sweep
+        return min(self._sweep, max(0.0, times.seconds_between(self._engine.now(), moment)))

@@ -13,7 +13,8 @@ class CallContext(msgspec.Struct, frozen=True):
     """What a service may know about the call it performs.
 
     `idempotency_key` is the same for every attempt of the call, also after a crash: send it along,
-    or keep it with what was done, and doing the call twice does no harm.
+    or keep it with what was done, and doing the call twice does no harm. `created_at` is when the
+    task asked for it, `updated_at` when it was changed last: by an attempt, or a retry of the run.
     """
 
     run_id: str
@@ -23,6 +24,8 @@ class CallContext(msgspec.Struct, frozen=True):
     idempotency_key: str
     allow: Allow = Allow()
     retry: RetryPolicy = RetryPolicy()
+    created_at: str = ""
+    updated_at: str = ""
 
 
 class Service(Protocol):
@@ -43,8 +46,9 @@ class Service(Protocol):
     ) -> Any:
         """Perform one call and return its value.
 
-        Raise `CallError` for an error the task shall see, or `TryAgain` when another attempt may
-        do better. Any other exception reaches the task as `RuntimeError`.
+        Raise `CallError` for an error the task shall see, `TryAgain` when another attempt may do
+        better, `NotYet` when the answer comes from outside and is not there. Any other exception
+        reaches the task as `RuntimeError`.
         """
         ...
 
@@ -75,6 +79,17 @@ class TryAgain(Exception):  # noqa: N818 - it is advice, not an error
         self.outcome = outcome
         self.retry_after = retry_after
         self.retries = retries
+
+
+class NotYet(Exception):  # noqa: N818 - nothing is wrong
+    """The call goes on elsewhere: it is performed again when something comes from outside.
+
+    `look_again` is after how many seconds at the latest; None: only then.
+    """
+
+    def __init__(self, look_again: float | None = None) -> None:
+        super().__init__("the answer is not there yet")
+        self.look_again = look_again
 
 
 def unknown_method(service: Service, method: str) -> CallError:

@@ -22,6 +22,10 @@ class Services:
                 raise ValueError(f"there are two services named {service.name!r}")
             self._services[service.name] = service
 
+    def add(self, service: Service) -> None:
+        """One more, in place of another of its name."""
+        self._services[service.name] = service
+
     def get(self, name: str, allow: Allow, method: str | None = None) -> Service:
         """The service for a call of a task.
 
@@ -76,12 +80,13 @@ def standard_services(
     project_folder: Path | None = None,
     given: Iterable[Service] = (),
 ) -> Services:
-    """The services of a project: clock, http, `given` ones, its `services/*.py`, installed ones.
+    """The services of a project: built-in ones, `given` ones, its `services/*.py`, installed ones.
 
     Of several with the same name the first in this order is used.
     """
     from sequential.services.clock import ClockService  # noqa: PLC0415
     from sequential.services.discovery import installed_services, load_services  # noqa: PLC0415
+    from sequential.services.events import EventsService  # noqa: PLC0415
     from sequential.services.http import HttpService  # noqa: PLC0415
 
     chosen: dict[str, Service] = {service.name: service for service in given}
@@ -89,7 +94,8 @@ def standard_services(
         for service in load_services(project_folder / "services", BUILT_IN):
             chosen.setdefault(service.name, service)
     installed = installed_services(without={*BUILT_IN, *chosen})
-    return Services([ClockService(), HttpService(http_settings), *chosen.values(), *installed])
+    built_in = (ClockService(), EventsService(), HttpService(http_settings))
+    return Services([*built_in, *chosen.values(), *installed])
 
 
 def _allows(allow: Allow, name: str) -> bool:

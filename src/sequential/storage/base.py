@@ -199,13 +199,24 @@ class StorageAdapter(abc.ABC):
         tasks: Sequence[str] | None = None,
         without: Collection[str] = (),
     ) -> list[TaskRun]:
-        """Claim up to `limit` of the runs that `wakeups` names; others may claim some meanwhile."""
+        """Claim up to `limit` of the runs that `wakeups` names; others may claim some meanwhile.
+
+        Runs of tasks that have reached their limit do not keep those of other tasks waiting.
+        """
         claimed: list[TaskRun] = []
-        for run_id in await self.wakeups(now, limit, tasks, without):
-            try:
-                claimed.append(await self.claim(run_id, token, now, until))
-            except (RunBusyError, RunNotFoundError, InvalidTransitionError):
-                continue
+        full = set(without)
+        while len(claimed) < limit:
+            progress = len(claimed), len(full)
+            for run_id in await self.wakeups(now, limit - len(claimed), tasks, full):
+                try:
+                    claimed.append(await self.claim(run_id, token, now, until))
+                except TaskLimitError:
+                    if run := await self.get_task_run(run_id):
+                        full.add(run.task_identifier)
+                except (RunBusyError, RunNotFoundError, InvalidTransitionError):
+                    continue
+            if progress == (len(claimed), len(full)):
+                break
         return claimed
 
     async def renew(self, run_id: str, token: str, until: str) -> int:

@@ -14,8 +14,10 @@ AWAITABLE = frozenset(
         "call_host_tool",
         "fetch",
         "gather",
+        "run_task",
         "settle",
         "sleep",
+        "wait_for_event",
     }
 )
 # Builtins that look at the value itself; others may keep it to be awaited later.

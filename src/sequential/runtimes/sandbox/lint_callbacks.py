@@ -37,7 +37,10 @@ CLOCK = frozenset(
         "time.time_ns",
     }
 )
-ASKS_HOST = frozenset({"__callHostTool__", "asyncio.sleep", "call_host_tool", "sleep"}) | CLOCK
+ASKS_HOST = (
+    frozenset("__callHostTool__ asyncio.sleep call_host_tool run_task sleep wait_for_event".split())
+    | CLOCK
+)
 FIRST = (
     "list what it needs first: `[await f(x) for x in xs]` or `await gather(*[f(x) for x in xs])`"
 )

@@ -1,5 +1,6 @@
 """What the machine asks of its host: which call a request stands for, and what is no call."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
 from typing import Any
@@ -21,6 +22,7 @@ _MOST_ENTROPY = 4096  # bytes; the machine's own generators ask for 2496
 BLOCKING = "time.sleep"  # the machine refuses a future for it, so it stops every branch
 
 _HOST_TOOLS = ("call_host_tool", "__callHostTool__")
+_GIVEN = (*_HOST_TOOLS, "run_task", "wait_for_event")
 _SLEEPS = ("asyncio.sleep", "time.sleep")
 
 
@@ -45,6 +47,10 @@ def parse(stop: FunctionSnapshot) -> Request:
         return Request("clock", "sleep", (), {"seconds": args[0]}, range=place)
     if name in _HOST_TOOLS:
         return _host_tool(place, *args, **kwargs)
+    if name == "run_task":
+        return _run_task(place, *args, **kwargs)
+    if name == "wait_for_event":
+        return _wait_for_event(place, *args, **kwargs)
     if name.startswith("services.") and name.count(".") > 1:
         _, service, method = name.split(".", 2)
         return Request(service, method, args, kwargs, range=place)
@@ -71,9 +77,27 @@ def _host_tool(place: SourceRange | None, service: Any, method: Any, args: Any =
     raise TypeError("call_host_tool() takes the arguments as a dict, or as a list")
 
 
+def _run_task(place: SourceRange | None, name: Any, input: Any = None) -> Request:
+    if not (isinstance(name, str) and name):
+        raise TypeError("run_task() takes the name of a task")
+    if not (input is None or isinstance(input, dict)):
+        raise TypeError("run_task() takes the task's input as a dict")
+    return Request("tasks", "run", (), {"name": name, "input": input or {}}, range=place)
+
+
+def _wait_for_event(place: SourceRange | None, name: Any, timeout: Any = None) -> Request:
+    if not (isinstance(name, str) and name):
+        raise TypeError("wait_for_event() takes the name of an event")
+    is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
+    if timeout is not None and not (is_number and 0 <= timeout < math.inf):
+        raise ValueError("wait_for_event() takes timeout as a number of seconds, not below 0")
+    given = {"name": name} if timeout is None else {"name": name, "timeout": timeout}
+    return Request("events", "wait", (), given, range=place)
+
+
 def look_up(stop: NameLookupSnapshot) -> Stop:
     """A name the program does not define: a host function taken as a value, or a NameError."""
-    if stop.variable_name not in _HOST_TOOLS:
+    if stop.variable_name not in _GIVEN:
         return stop.resume()
 
     def host_function() -> None: ...

@@ -20,9 +20,11 @@ TASK_NAMES = frozenset(
         "call_host_tool",
         "fetch",
         "gather",
+        "run_task",
         "services",
         "settle",
         "sleep",
+        "wait_for_event",
     }
 )
 
@@ -78,6 +80,8 @@ async def settle(*awaitables: Any) -> list[dict[str, Any]]: ...
 async def gather(*awaitables: Any) -> list[Any]: ...
 async def sleep(seconds: float, result: Any = None) -> Any: ...
 async def call_host_tool(service: str, method: str, args: Any = None) -> Any: ...
+async def run_task(name: str, input: Any = None) -> Any: ...
+async def wait_for_event(name: str, timeout: float | None = None) -> Any: ...
 """
 
 

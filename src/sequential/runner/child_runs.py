@@ -1,0 +1,95 @@
+"""The service "tasks": runs that a task starts with `run_task`, and whose results it waits for.
+
+A child is a run like any other: any worker may drive it. When it has ended, its parent is told, and
+performs the call again to fetch the result. Should that word be lost, the parent looks by itself
+after a while.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from sequential.core import ids, times
+from sequential.core.model import Status, TaskRun
+from sequential.errors import InvalidInputError, RunExistsError, SequentialError, StorageError
+from sequential.services.base import CallContext, CallError, NotYet, unknown_method
+from sequential.storage.base import StorageAdapter
+
+LOOK_AGAIN = 60.0  # seconds; the word that a child has ended usually comes at once
+TROUBLE = 5.0  # seconds until the store is asked again after it has failed
+
+
+class Create(Protocol):
+    """Writes the run of a child."""
+
+    def __call__(
+        self, task: str, input: Mapping[str, Any], *, run_id: str, parent_run_id: str
+    ) -> Awaitable[TaskRun]: ...
+
+
+class ChildRuns:
+    """`run(name, input)`. `retry` goes on with a child that failed, `started` is told of each."""
+
+    name = "tasks"
+
+    def __init__(
+        self,
+        storage: StorageAdapter,
+        create: Create,
+        retry: Callable[[str], Awaitable[TaskRun]],
+        started: Callable[[TaskRun], None],
+    ) -> None:
+        self._storage = storage
+        self._create = create
+        self._retry = retry
+        self._started = started
+
+    def methods(self) -> Sequence[str]:
+        return ("run",)
+
+    def due_after(self, method: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> float:
+        return 0.0
+
+    async def call(
+        self, method: str, args: Sequence[Any], kwargs: Mapping[str, Any], context: CallContext
+    ) -> Any:
+        """The child's result; `RuntimeError` if it failed or could not be started."""
+        if method != "run":
+            raise unknown_method(self, method)
+        name, given = kwargs.get("name"), kwargs.get("input") or {}
+        if args or not isinstance(name, str) or not isinstance(given, dict):
+            raise CallError("TypeError", "run_task() takes a name and an input", "invalid_call")
+        try:
+            child = await self._child(name, given, context)
+        except StorageError:
+            raise NotYet(TROUBLE) from None
+        except InvalidInputError as error:
+            raise CallError("ValueError", f"task {name}: {error}", error.code) from error
+        except SequentialError as error:
+            raise CallError("RuntimeError", str(error), error.code) from error
+        match child.status:
+            case Status.COMPLETED:
+                return child.value
+            case Status.FAILED:
+                raise CallError("RuntimeError", f"task {name} failed: {child.error}", "task_failed")
+            case Status.CANCELLED:
+                raise CallError("RuntimeError", f"task {name} was cancelled", "task_cancelled")
+        self._started(child)
+        raise NotYet(LOOK_AGAIN)
+
+    async def _child(self, name: str, input: dict[str, Any], context: CallContext) -> TaskRun:
+        asked = times.from_text(context.created_at)
+        run_id = ids.child_run_id(context.run_id, context.sequence, round(asked.timestamp() * 1000))
+        child = await self._storage.get_task_run(run_id)
+        if child is None:
+            try:
+                return await self._create(name, input, run_id=run_id, parent_run_id=context.run_id)
+            except RunExistsError:
+                child = await self._storage.get_task_run(run_id)
+                assert child is not None
+        ended_before = (child.ended_at or "") <= context.updated_at
+        if child.status in (Status.FAILED, Status.CANCELLED) and ended_before:
+            return await self._retry(run_id)  # its parent has been retried since
+        return child
+
+    async def close(self) -> None:
+        pass

@@ -1,0 +1,101 @@
+"""What an operator, or an answer from outside, does to a run that exists.
+
+Each is one atomic change in the store, whoever drives the run at the moment: the one who drives it
+finds out at its next commit at the latest.
+"""
+
+import secrets
+from collections.abc import AsyncIterator, Collection
+from typing import Any
+
+from sequential.core import ids, times, values
+from sequential.core.model import RunEvent, Status, TaskRun
+from sequential.core.names import check_event_name
+from sequential.core.rewind import position, rewind
+from sequential.core.transitions import Event, Happening
+from sequential.errors import (
+    InvalidInputError,
+    RunBusyError,
+    RunChangedError,
+    RunNotFoundError,
+)
+from sequential.runner.clock import Clock
+from sequential.runner.task_executor import TaskExecutor
+from sequential.storage.base import StorageAdapter
+
+LARGEST_EVENT = 1 << 20  # bytes of JSON; larger things are put elsewhere and referred to
+PAGE = 500  # runs looked at together
+FINAL = tuple(status for status in Status if status.is_final)
+
+
+class Operations:
+    """Changes runs in a store."""
+
+    def __init__(self, storage: StorageAdapter, executor: TaskExecutor, clock: Clock) -> None:
+        self._storage = storage
+        self._executor = executor
+        self._clock = clock
+
+    async def pause(self, run_id: str) -> TaskRun:
+        return await self._storage.change(run_id, Happening(Event.PAUSE), self._now())
+
+    async def unpause(self, run_id: str) -> TaskRun:
+        return await self._storage.change(run_id, Happening(Event.UNPAUSE), self._now())
+
+    async def cancel(self, run_id: str) -> TaskRun:
+        run = await self._storage.change(run_id, Happening(Event.CANCEL), self._now())
+        await self._executor.cancel_children(run_id)
+        await self._executor.tell_parent(run)
+        return run
+
+    async def retry(self, run_id: str) -> TaskRun:
+        while True:
+            run = await self._storage.get_task_run(run_id)
+            if run is None:
+                raise RunNotFoundError(f"there is no run {run_id}")
+            calls = await self._storage.load_calls(run_id, position(run))
+            try:
+                return await self._storage.amend(run, rewind(run, calls, self._now()))
+            except RunChangedError:
+                continue
+
+    async def answer(self, run_id: str, name: str, data: Any) -> TaskRun:
+        check_event_name(name)
+        tree = values.to_json(data, "the data")
+        if (size := len(values.dumps(tree))) > LARGEST_EVENT:
+            raise InvalidInputError(
+                f"the data has {size >> 10} KiB, an event takes {LARGEST_EVENT >> 10} KiB: "
+                "put it elsewhere and send its address"
+            )
+        now = self._clock.now()
+        event_id = ids.run_id(int(now.timestamp() * 1000), secrets.token_bytes(10))
+        event = RunEvent(event_id, name, times.to_text(now), tree)
+        return await self._storage.answer(run_id, event, times.to_text(now))
+
+    async def ended_before(
+        self, moment: str, task: str | None, statuses: Collection[Status] = FINAL
+    ) -> AsyncIterator[TaskRun]:
+        """The runs that ended before a time, newest first."""
+        filters: dict[str, Any] = {"status": list(statuses)}
+        if task is not None:
+            filters["task_identifier"] = task
+        before: str | None = None
+        while runs := await self._storage.query_task_runs(limit=PAGE, before=before, **filters):
+            before = runs[-1].id
+            for run in runs:
+                if (run.ended_at or run.updated_at) < moment:
+                    yield run
+
+    async def delete(self, run_id: str) -> bool:
+        """Remove a run that is over; False when it is not there, or was taken up again."""
+        try:
+            run = await self._storage.get_task_run(run_id)
+            if run is None or not run.status.is_final:
+                return False
+            await self._storage.delete_task_run(run_id)
+        except (RunNotFoundError, RunBusyError):
+            return False
+        return True
+
+    def _now(self) -> str:
+        return times.to_text(self._clock.now())
