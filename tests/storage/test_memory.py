@@ -7,6 +7,8 @@ from sequential.testing.storage_contract import StorageContract
 
 
 class TestMemoryAdapter(StorageContract):
+    tells_others = True  # those in this process: there are no others
+
     @pytest.fixture
     def open_adapter(self) -> Any:
         store = MemoryAdapter()

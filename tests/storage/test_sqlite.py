@@ -8,6 +8,8 @@ from sequential.testing.storage_contract import StorageContract
 
 
 class TestSqliteAdapter(StorageContract):
+    tells_others = True
+
     @pytest.fixture
     def open_adapter(self, tmp_path: Path) -> Any:
         async def open_adapter() -> Any:
