@@ -21,6 +21,9 @@ class MyAdapter(MemoryAdapter):
         self.ready = True
 
 
+BUILT_IN = ["firestore", "folder", "memory", "postgres", "redis", "sqlite", "supabase"]
+
+
 def make(location: str, **config: Any) -> MyAdapter:
     return MyAdapter(location, config)
 
@@ -66,11 +69,13 @@ async def test_an_adapter_of_ones_own_hides_no_other(tmp_path: Path) -> None:
     adapter = await create_adapter("mine://host/x")
     assert isinstance(adapter, MyAdapter)
     assert adapter.location == "mine://host/x"
-    assert registered_adapters() == ["folder", "memory", "mine", "sqlite"]
+    assert registered_adapters() == sorted([*BUILT_IN, "mine"])
     assert type(await create_adapter("memory")) is MemoryAdapter
 
 
-@pytest.mark.parametrize("name", ["folder", "memory", "default", "", "a b", "a:b", "A"])
+@pytest.mark.parametrize(
+    "name", [*BUILT_IN, "default", "postgresql", "valkey", "rediss", "", "a b", "a:b", "A"]
+)
 def test_a_name_that_is_taken_or_no_word_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="cannot name a storage adapter"):
         register_adapter(name, make)
@@ -94,8 +99,9 @@ async def test_an_unknown_option_is_refused() -> None:
     [
         ("foldr:x", 'did you mean "folder"?'),
         ("Memory", 'did you mean "memory"?'),
-        ("postgres://user:secret@host/db", "there are folder, memory"),
-        ("x" * 200, "there are folder, memory"),
+        ("postgre://user:secret@host/db", 'did you mean "postgres"?'),
+        ("mysql://user:secret@host/db", f"there are {', '.join(BUILT_IN)}"),
+        ("x" * 200, f"there are {', '.join(BUILT_IN)}"),
     ],
 )
 async def test_an_unknown_name_lists_what_there_is(name: str, hint: str) -> None:
@@ -103,7 +109,8 @@ async def test_an_unknown_name_lists_what_there_is(name: str, hint: str) -> None
         await create_adapter(name)
     assert hint in str(caught.value)
     assert "secret" not in str(caught.value)
-    assert len(str(caught.value)) < 150
+    assert str(caught.value).endswith(", ".join(BUILT_IN))
+    assert len(str(caught.value)) < 200
 
 
 async def test_an_installed_package_brings_its_adapter(
@@ -121,7 +128,7 @@ async def test_an_installed_package_brings_its_adapter(
         "theirs = their_adapter:create\nfolder = their_adapter:create\ngone = their_adapter:no\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    assert registered_adapters() == ["folder", "gone", "memory", "sqlite", "theirs"]
+    assert registered_adapters() == sorted([*BUILT_IN, "gone", "theirs"])
     assert isinstance(await create_adapter("theirs:x"), MemoryAdapter)
     assert type(await create_adapter("folder")) is FolderAdapter
     with pytest.raises(ConfigError, match="gone is installed but cannot be loaded"):
@@ -131,13 +138,54 @@ async def test_an_installed_package_brings_its_adapter(
 CHECK = """
 import sys
 import sequential.storage.registry
-assert not {m for m in sys.modules if m.startswith("sequential.storage.") and "registry" not in m
-            and "base" not in m}, sys.modules
+ours = {m.removeprefix("sequential.storage.") for m in sys.modules if m.startswith("sequential.st")}
+assert ours == {"sequential.storage", "registry", "base", "outside"}, ours
 """
 
 
 def test_no_adapter_is_imported_before_it_is_chosen() -> None:
     subprocess.run([sys.executable, "-c", CHECK], check=True)
+
+
+MISSING = """
+import asyncio, sys
+sys.modules[sys.argv[2]] = None
+from sequential.errors import ConfigError
+from sequential.storage.registry import create_adapter
+try:
+    asyncio.run(create_adapter(sys.argv[1]))
+except ConfigError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("url", "package", "extra"),
+    [
+        ("postgres://localhost/db", "psycopg", "postgres"),
+        ("postgresql://localhost/db", "psycopg", "postgres"),
+        ("redis://localhost", "redis", "redis"),
+        ("valkey://localhost", "redis", "redis"),
+        ("firestore://project", "google.cloud.firestore", "firestore"),
+    ],
+)
+def test_what_is_missing_is_named_with_the_extra_that_brings_it(
+    url: str, package: str, extra: str
+) -> None:
+    command = [sys.executable, "-c", MISSING, url, package]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    assert done.stdout == (
+        f"the storage adapter {extra} needs the package {package}: "
+        f"pip install 'sequential-ecosystem[{extra}]'\n"
+    )
+
+
+def test_a_fault_of_an_adapter_s_own_is_not_taken_for_a_missing_extra(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(registry._BUILT_IN, "redis", "sequential.storage.no_such_module:create")
+    with pytest.raises(ModuleNotFoundError, match="no_such_module"):
+        registry._factory("redis")
 
 
 WINDOWS = """
