@@ -10,6 +10,7 @@ from sequential.errors import ConfigError
 def test_the_defaults_are_fine() -> None:
     assert config_problems(TaskConfig(name="x")) == []
     check_config(TaskConfig(name="x"))
+    check_config(TaskConfig(name="x", ttl=0.5, concurrency=1))
 
 
 @pytest.mark.parametrize(
@@ -18,6 +19,11 @@ def test_the_defaults_are_fine() -> None:
         (TaskConfig(name="x", runtime="docker"), "there is no runtime 'docker'"),
         (TaskConfig(name="x", timeout=0), "timeout must be more than 0, this is 0"),
         (TaskConfig(name="x", timeout=float("nan")), "timeout must be more than 0"),
+        (TaskConfig(name="x", ttl=0), "ttl must be more than 0, this is 0"),
+        (TaskConfig(name="x", ttl=float("inf")), "ttl must be more than 0, this is inf"),
+        (TaskConfig(name="x", concurrency=0), "concurrency must be a whole number and at least 1"),
+        (TaskConfig(name="x", concurrency=1.5), "this is 1.5"),  # type: ignore[arg-type]
+        (TaskConfig(name="x", concurrency=True), "this is True"),
         (TaskConfig(name="x", limits=Limits(memory_mb=-1)), "limits.memory_mb must be more"),
         (TaskConfig(name="x", retry=RetryPolicy(retries=-1)), "retry.retries must not be less"),
         (TaskConfig(name="x", inputs=(InputField("a-b"),)), "input name 'a-b' cannot be used"),

@@ -50,11 +50,14 @@ def _of_field(field: InputField) -> Iterator[str]:
 
 
 def _of_numbers(config: TaskConfig) -> Iterator[str]:
-    positive = {"timeout": config.timeout}
+    positive = {"timeout": config.timeout, "ttl": config.ttl}
     positive |= {f"limits.{n}": getattr(config.limits, n) for n in config.limits.__struct_fields__}
     for name, value in positive.items():
         if value is not None and not (math.isfinite(value) and value > 0):
             yield f"{name} must be more than 0, this is {value:g}"
+    most = config.concurrency
+    if most is not None and not (type(most) is int and most >= 1):
+        yield f"concurrency must be a whole number and at least 1, this is {most!a}"
     if config.retry is not None:
         for name in config.retry.__struct_fields__:
             value = getattr(config.retry, name)
