@@ -13,10 +13,8 @@ lease is a token and a time in the run's hash; a commit checks the token in its 
 """
 
 import asyncio
-import logging
-import secrets
-from collections.abc import Callable, Collection, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Collection, Sequence
+from typing import Any
 
 from sequential.core.model import (
     Amendment,
@@ -25,7 +23,6 @@ from sequential.core.model import (
     Snapshot,
     StackRun,
     Status,
-    TaskFunction,
     TaskRun,
     evolve,
 )
@@ -36,82 +33,22 @@ from sequential.errors import (
     RunBusyError,
     RunChangedError,
     RunExistsError,
-    RunNotFoundError,
     StorageError,
-    TaskNotFoundError,
 )
 from sequential.storage import redis_records, redis_steps, sql_records
-from sequential.storage.base import StorageAdapter, matches
-from sequential.storage.redis_address import Address, address
-from sequential.storage.redis_durability import durability
-from sequential.storage.redis_reader import Reader, is_run_id, split_call_id
+from sequential.storage.base import matches
+from sequential.storage.redis_address import address
+from sequential.storage.redis_open import PATIENCE, Held
+from sequential.storage.redis_reader import is_run_id, split_call_id
 from sequential.storage.redis_records import Item, utf8
-from sequential.storage.redis_server import Server
-from sequential.storage.redis_watch import Listener
-
-PATIENCE = 20.0  # seconds for which a server that was lost is waited for
-VERSION = 1  # of the layout above
-_RUN_KEYS = ("run", "calls", "turns", "log", "snapshot")
-_logger = logging.getLogger(__name__)
+from sequential.storage.redis_tasks import TaskStore
 
 
-class Held(NamedTuple):
-    """A lease of this process, and the run as it is stored, if that is certain."""
-
-    token: str
-    run: TaskRun | None = None
-
-
-class RedisAdapter(StorageAdapter):
+class RedisAdapter(TaskStore):
     """Tasks and runs on a Redis or Valkey server.
 
     `durability` says, once it is open, what of the acknowledged writes survives a power cut.
     """
-
-    def __init__(self, where: Address, patience: float = PATIENCE) -> None:
-        super().__init__()
-        self.durability = "unknown: the store is not open"
-        self._address = where
-        self._patience = patience
-        self._origin = secrets.token_hex(8)
-        self._open: tuple[Server, Reader] | None = None
-        self._listener: Listener | None = None
-        self._held: dict[str, Held] = {}
-        self._returns: set[asyncio.Task[None]] = set()
-
-    async def init(self) -> None:
-        if self._open is not None:
-            return
-        server = Server(self._address, self._patience)
-        try:
-            key = f"{self._address.prefix}version"
-            await server.command("SET", key, VERSION, "NX", patience=0)
-            version = (await server.command("GET", key)).decode(errors="replace")
-            if version != str(VERSION):
-                raise StorageError(
-                    f"{self._address.shown} was written by a newer version of this program (its "
-                    f"layout is version {version[:20]}, this program knows {VERSION}): update it"
-                )
-            self.durability, warning = await durability(server)
-        except BaseException:
-            await server.close()
-            raise
-        if warning:
-            _logger.warning("%s", warning)
-        self._open = server, Reader(server)
-
-    async def close(self) -> None:
-        if self._open is None:
-            return
-        server = self._open[0]
-        if self._listener:
-            await self._listener.close()
-            self._listener = None
-        server.patience = min(server.patience, 1.0)  # a lease that stays runs out
-        releases = [self.release(run_id, held.token) for run_id, held in self._held.items()]
-        await asyncio.gather(*releases, *self._returns, return_exceptions=True)
-        self._open = None
-        await server.close()
 
     # --- task runs -------------------------------------------------------------------------------
 
@@ -216,63 +153,6 @@ class RedisAdapter(StorageAdapter):
         _, texts = await self._run("load_calls", run_id, [after])
         calls = [redis_records.call_of(text, run_id) for text in texts]
         return sorted(calls, key=lambda call: call.sequence)
-
-    # --- task functions and the keystore ---------------------------------------------------------
-
-    async def store_task_function(self, function: TaskFunction) -> TaskFunction:
-        name = check_task_name(function.identifier)
-        while True:
-            new = function
-            text = await self._server.command("HGET", f"{self._address.prefix}tasks", name)
-            if text is not None:
-                old = redis_records.function_of(text, name)
-                same = (old.code, old.config, old.filename)
-                if same == (function.code, function.config, function.filename):
-                    return old
-                new = evolve(function, version=old.version + 1, created_at=old.created_at)
-            if await self._swap("tasks", name, text, redis_records.json(new)):
-                return new
-
-    async def get_task_function(self, identifier: str) -> TaskFunction | None:
-        check_task_name(identifier)
-        text = await self._server.command("HGET", f"{self._address.prefix}tasks", identifier)
-        return None if text is None else redis_records.function_of(text, identifier)
-
-    async def list_task_functions(self) -> list[TaskFunction]:
-        texts = await self._server.command("HGETALL", f"{self._address.prefix}tasks")
-        names = sorted(name.decode() for name in texts)
-        return [redis_records.function_of(texts[name.encode()], name) for name in names]
-
-    async def delete_task(self, identifier: str) -> int:
-        check_task_name(identifier)
-        word, *rest = await self._call("delete_task", [], [identifier])
-        if word == b"gone":
-            raise TaskNotFoundError(f"there is no task {identifier}")
-        if word == b"busy":
-            raise RunBusyError(
-                f"run {rest[0].decode()} of {identifier} is being driven: wait until it is done; "
-                "if its worker has died, `sequential-ecosystem resume` it first"
-            )
-        return int(rest[0])
-
-    async def set_keystore(self, key: str, value: str) -> None:
-        await self._server.command("HSET", self._keystore, utf8(key), utf8(value))
-
-    async def get_keystore(self, key: str) -> str | None:
-        text = await self._server.command("HGET", self._keystore, utf8(key))
-        return None if text is None else text.decode()
-
-    async def delete_keystore(self, key: str) -> bool:
-        while True:
-            text = await self._server.command("HGET", self._keystore, utf8(key))
-            if text is None:
-                return False
-            if await self._swap("keystore", key, text, None):
-                return True
-
-    async def list_keystore(self) -> list[str]:
-        keys = await self._server.command("HKEYS", self._keystore)
-        return sorted(key.decode() for key in keys)
 
     # --- snapshots and logs ----------------------------------------------------------------------
 
@@ -409,63 +289,6 @@ class RedisAdapter(StorageAdapter):
     async def next_wakeup(self, now: str, tasks: Sequence[str] | None = None) -> str | None:
         answer = await self._call("next_wakeup", [], [now, *redis_steps.tasks(tasks, ())])
         return answer[1].decode() if len(answer) > 1 and answer[1] else None
-
-    async def watch(self, changed: Callable[[str], None]) -> None:
-        await super().watch(changed)
-        if self._listener is None:
-            self._listener = Listener(self._server, self._origin, self._announce)
-            await self._listener.start()
-
-    # --- inside ----------------------------------------------------------------------------------
-
-    async def _run(self, name: str, run_id: str, items: Sequence[Item]) -> list[Any]:
-        """Run a script for a run; raises what its answer means, whatever the operation."""
-        if not is_run_id(run_id):
-            raise RunNotFoundError(f"there is no run {run_id[:80]}")
-        keys = [f"{self._address.prefix}{kind}:{run_id}" for kind in _RUN_KEYS]
-        answer = await self._call(name, keys, [run_id, *items])
-        match answer[0]:
-            case b"gone":
-                raise RunNotFoundError(f"there is no run {run_id}")
-            case b"lost":
-                raise LeaseLostError
-            case b"changed":
-                raise RunChangedError
-            case b"missing":
-                raise StorageError(f"there is no call {run_id}:{answer[1].decode()}")
-        return answer
-
-    async def _call(self, name: str, keys: Sequence[str], items: Sequence[Item]) -> list[Any]:
-        operation = secrets.token_hex(12)  # the same if it has to be sent again
-        return await self._server.run(name, keys, [operation, self._origin, *items])
-
-    async def _swap(self, name: str, field: str, old: bytes | None, new: bytes | None) -> bool:
-        """Change a field of a hash, None for none; False if it is not `old` any more."""
-        pairs: list[Item] = []
-        for value in (old, new):
-            pairs += [0, b""] if value is None else [1, value]
-        return bool((await self._call("swap", [], [name, utf8(field), *pairs]))[0] == b"ok")
-
-    @property
-    def _server(self) -> Server:
-        return self._opened()[0]
-
-    @property
-    def _reader(self) -> Reader:
-        return self._opened()[1]
-
-    def _opened(self) -> tuple[Server, Reader]:
-        if self._open is None:
-            raise StorageError("the store is not open: call init() first, or use create_adapter()")
-        return self._open
-
-    @property
-    def _ttl(self) -> int:
-        return round(self._address.ttl * 1000)
-
-    @property
-    def _keystore(self) -> str:
-        return f"{self._address.prefix}keystore"
 
 
 def create(
