@@ -9,6 +9,7 @@ from sequential.testing.storage_contract import StorageContract, delivered, new_
 
 class TestFolderAdapter(StorageContract):
     leases_expire = False
+    tells_others = True
 
     @pytest.fixture
     def open_adapter(self, tmp_path: Path) -> Any:

@@ -102,7 +102,7 @@ async def test_a_full_disk_spoils_no_commit_that_only_lacks_its_view(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "write", full_but_for_journals)
-    parked = evolve(claimed, turn=1, status=Status.SUSPENDED, lease_token=None)
+    parked = evolve(claimed, turn=1, status=Status.SUSPENDED, lease_token=None, lease_until=None)
     await adapter.commit(Commit(parked, "token", snapshot=Snapshot(run.id, 1, b"x")))
     monkeypatch.undo()
     assert await adapter.get_task_run(run.id) == parked

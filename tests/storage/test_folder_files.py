@@ -91,7 +91,7 @@ async def test_the_journal_is_lines_of_json_that_end_in_a_checksum(
         assert check == f'{zlib.crc32(body):08x}"}}\n'.encode()
     created, claim, asked, answered = [json.loads(line) for line in lines]
     assert created["created"]["code"] == run.code
-    assert created["format"] == 1
+    assert created["format"] == 2
     assert set(claim["run"]) >= {"status", "lease_token", "lease_until", "started_at"}
     assert asked["run"] == {"turn": 1}
     assert asked["log"] == "hello"
@@ -268,7 +268,7 @@ async def test_a_journal_of_a_newer_version_is_left_alone(
 ) -> None:
     run = await adapter.create_task_run(new_run())
     journal = tasks / f"my-task/runs/run-{run.id}.journal"
-    body = journal.read_bytes().rpartition(b',"crc"')[0].replace(b'"format":1', b'"format":9')
+    body = journal.read_bytes().rpartition(b',"crc"')[0].replace(b'"format":2', b'"format":9')
     journal.write_bytes(b'%b,"crc":"%08x"}\n' % (body, zlib.crc32(body)))
     (tasks / f"my-task/runs/run-{run.id}.json").unlink()
     with pytest.raises(StorageError, match="written by a newer version"):

@@ -122,9 +122,9 @@ async def test_a_cancelled_claim_leaves_no_lease(
     run = await adapter.create_task_run(new_run())
     real = folder_lease._lock
 
-    def slow(place: RunFiles) -> int:
+    def slow(place: RunFiles, patience: tuple[float, ...]) -> int:
         time.sleep(0.05)
-        return real(place)
+        return real(place, patience)
 
     monkeypatch.setattr(folder_lease, "_lock", slow)
     claiming = asyncio.ensure_future(adapter.claim(run.id, "one", NOW, SOON))
@@ -261,8 +261,8 @@ async def test_many_runs_are_driven_at_once(tmp_path: Path) -> None:
         for turn in range(1, 6):
             run = evolve(run, turn=turn)
             await adapter.commit(Commit(run, run.id, (new_call(run, turn),), log=f"{turn}"))
-        run = evolve(run, status=Status.COMPLETED, lease_token=None, result=run.id)
-        await adapter.commit(Commit(run, run.id if run.lease_token else run.result))
+        run = evolve(run, status=Status.COMPLETED, lease_token=None, lease_until=None)
+        await adapter.commit(Commit(run, run.id))
         return run
 
     ended = await asyncio.gather(*(drive(run) for run in runs))

@@ -10,6 +10,7 @@ what the disk holds, so whoever claims the run next reads it anew.
 
 import errno
 import fcntl
+import glob
 import os
 import shutil
 import time
@@ -42,12 +43,12 @@ class Lease:
     Nothing here grows with the run's history. Not for several threads at once.
     """
 
-    def __init__(self, run: RunFiles) -> None:
+    def __init__(self, run: RunFiles, patience: tuple[float, ...] = PATIENCE) -> None:
         """Lock a run and read it; raises `RunBusyError`, `RunNotFoundError`, `DamagedRunError`."""
         self.files = run
         self.token: str | None = None
         self.failure: str | None = None
-        self._descriptor = _lock(run)
+        self._descriptor = _lock(run, patience)
         try:
             state = folder_view.load(run)
             self.run = resolve(run, state.run)
@@ -113,6 +114,11 @@ class Lease:
         """A call that is not delivered yet, as it is stored."""
         known = self._open.get(number)
         return known[1] if known else None
+
+    def open_calls(self) -> list[StackRun]:
+        """The calls that are not delivered yet."""
+        found = [self._open[number] for number in sorted(self._open)]
+        return [call or resolve(self.files, stored) for call, stored in found]
 
     def write_view(self) -> None:
         """Replace the view. The journal has it all, so a failure here is no failure of the run."""
@@ -274,14 +280,16 @@ def delete(run: RunFiles) -> None:
         for path in (run.view, run.snapshot):
             files.remove(path)
         shutil.rmtree(run.data, ignore_errors=True)
+        for path in glob.glob(f"{glob.escape(run.inbox)}/run-{run.run_id}.*"):
+            files.remove(path)
     finally:
         os.close(descriptor)
 
 
-def _lock(run: RunFiles) -> int:
+def _lock(run: RunFiles, patience: tuple[float, ...] = PATIENCE) -> int:
     descriptor = _open(run)
     try:
-        for pause in (*PATIENCE, None):
+        for pause in (*patience, None):
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break

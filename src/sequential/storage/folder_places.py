@@ -12,7 +12,7 @@ from sequential.core.names import check_run_id, check_task_name
 from sequential.errors import InvalidNameError, RunNotFoundError
 from sequential.storage.files import Folder
 
-_JOURNAL = re.compile(r"run-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.journal\Z")
+JOURNAL = re.compile(r"run-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.journal\Z")
 _REMEMBERED = 10_000  # runs whose task is known without looking for it
 
 
@@ -43,6 +43,11 @@ class RunFiles(NamedTuple):
     def data(self) -> str:
         return f"{self.runs}/run-{self.run_id}.data"
 
+    @property
+    def inbox(self) -> str:
+        """What is asked of the task's runs from outside: see `folder_inbox`."""
+        return f"{self.runs}/inbox"
+
 
 class Places:
     """The tasks and runs there are."""
@@ -68,17 +73,24 @@ class Places:
 
     def runs(self, task: Any = None) -> Iterator[RunFiles]:
         """Every run, or those of one task or of a list of tasks, in no order."""
-        wanted = None if task is None else {task} if isinstance(task, str) else set(task)
-        for name in self.tasks():
-            if wanted is None or name in wanted:
-                folder = f"{self.folder.path}/{name}/runs"
-                for file in self._names_in(folder):
-                    if match := _JOURNAL.match(file):
-                        yield RunFiles(self.folder, name, match[1])
+        for place in self.tasks_with_runs(task):
+            for file in self._names_in(place.runs):
+                if match := JOURNAL.match(file):
+                    yield place._replace(run_id=match[1])
 
-    def _names_in(self, path: str) -> list[str]:
-        if os.path.islink(path) and not self.folder.holds(path):
-            return []
+    def tasks_with_runs(self, wanted: Any = None) -> Iterator[RunFiles]:
+        """For each task, or those wanted, the place of a run without its id."""
+        names = None if wanted is None else {wanted} if isinstance(wanted, str) else set(wanted)
+        for name in self.tasks():
+            place = RunFiles(self.folder, name, "")
+            if (names is None or name in names) and self._is_inside(place.runs):
+                yield place
+
+    def _is_inside(self, path: str) -> bool:
+        return not os.path.islink(path) or self.folder.holds(path)
+
+    @staticmethod
+    def _names_in(path: str) -> list[str]:
         try:
             return os.listdir(path)
         except (FileNotFoundError, NotADirectoryError):
