@@ -13,6 +13,7 @@ from sequential.runner.engine import Engine
 from sequential.runner.progress import Progress
 from sequential.runner.settings import RunnerSettings
 from sequential.services.clock import ClockService
+from sequential.services.events import EventsService
 from sequential.services.registry import Services
 from sequential.storage.base import StorageAdapter
 from sequential.storage.memory import MemoryAdapter
@@ -37,7 +38,7 @@ class Lab:
     @contextlib.asynccontextmanager
     async def engine(self, **runner: Any) -> AsyncIterator[Engine]:
         settings = Settings(project=Path(), runner=RunnerSettings(**runner))
-        services = Services([ClockService(), self.tool])
+        services = Services([ClockService(), EventsService(), self.tool])
         engine = Engine(
             self.storage,
             services,

@@ -86,7 +86,7 @@ class ChildRuns:
             except RunExistsError:
                 child = await self._storage.get_task_run(run_id)
                 assert child is not None
-        ended_before = (child.ended_at or "") <= context.updated_at
+        ended_before = (child.ended_at or "") < context.updated_at
         if child.status in (Status.FAILED, Status.CANCELLED) and ended_before:
             return await self._retry(run_id)  # its parent has been retried since
         return child

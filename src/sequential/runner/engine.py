@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mappi
 from pathlib import Path
 from typing import Any
 
-from sequential.config import Settings, load_secret, load_settings
+from sequential.config import Settings, lasting_secret, load_secret, load_settings
 from sequential.core import ids, names, times, values
 from sequential.core.inputs import check_input
 from sequential.core.model import (
@@ -36,6 +36,7 @@ from sequential.errors import (
 )
 from sequential.runner.child_runs import ChildRuns
 from sequential.runner.clock import Clock, SystemClock
+from sequential.runner.keystore import Keystore
 from sequential.runner.news import News
 from sequential.runner.operations import FINAL, Operations
 from sequential.runner.progress import Observer, nobody
@@ -59,10 +60,12 @@ class Engine:
         settings: Settings,
         *,
         secret: bytes,
+        keys: Keystore | None = None,
         clock: Clock | None = None,
         observer: Observer = nobody,
     ) -> None:
         self.storage = storage
+        self.keys = keys or Keystore(storage, lambda: secret)
         self.services = services
         self.settings = settings
         self._clock = clock or SystemClock()
@@ -75,6 +78,7 @@ class Engine:
             services,
             self._runtimes,
             secret=secret,
+            keys=self.keys,
             clock=self._clock,
             settings=settings.runner,
             observer=observer,
@@ -103,7 +107,16 @@ class Engine:
         storage = await create_adapter(settings.storage)
         in_memory = settings.adaptor.startswith("memory")
         secret = secrets.token_bytes(32) if in_memory else load_secret(settings.project)
-        engine = cls(storage, available, settings, secret=secret, clock=clock, observer=observer)
+        keys = None if in_memory else Keystore(storage, lambda: lasting_secret(settings.project))
+        engine = cls(
+            storage,
+            available,
+            settings,
+            secret=secret,
+            keys=keys,
+            clock=clock,
+            observer=observer,
+        )
         try:
             yield engine
         finally:
@@ -264,9 +277,11 @@ class Engine:
 
     def _follow(self, child: TaskRun) -> None:
         """Drive the child of a run that is driven to its end here; workers find theirs."""
-        if child.parent_run_id in self._followed and not self._followed.get(child.id):
-            self._followed[child.id] = task = asyncio.create_task(self.resume(child.id))
-            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        following = self._followed.get(child.id)
+        if child.parent_run_id not in self._followed or (following and not following.done()):
+            return
+        self._followed[child.id] = task = asyncio.create_task(self.resume(child.id))
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     async def wait(self, run_id: str, timeout: float | None = None) -> TaskRun:
         """A run that others drive, when it has ended, or as it is after `timeout` seconds."""

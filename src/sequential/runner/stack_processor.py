@@ -20,6 +20,7 @@ from sequential.core.model import (
 from sequential.core.retry import next_delay
 from sequential.errors import ValueNotSupportedError
 from sequential.runner.clock import Clock
+from sequential.runner.keystore import CallSecrets, Keystore
 from sequential.services.base import CallContext, CallError, NotYet, TryAgain
 from sequential.services.registry import Services
 
@@ -33,10 +34,14 @@ class Attempt(msgspec.Struct, frozen=True):
 
 
 class StackProcessor:
-    """Performs the calls of all runs of an engine, so many at a time."""
+    """Performs the calls of all runs of an engine, so many at a time.
 
-    def __init__(self, services: Services, clock: Clock, most: int) -> None:
+    What a call got from `keys` is taken out of its outcome before anybody else sees it.
+    """
+
+    def __init__(self, services: Services, clock: Clock, most: int, keys: Keystore) -> None:
         self._services = services
+        self._keys = keys
         self._clock = clock
         self._room = asyncio.Semaphore(most)
 
@@ -82,6 +87,7 @@ class StackProcessor:
     async def _attempt(
         self, run: TaskRun, call: StackRun, policy: RetryPolicy, key: str
     ) -> Attempt:
+        secrets = CallSecrets(self._keys, run.config.allow)
         context = CallContext(
             run_id=run.id,
             task=run.task_identifier,
@@ -92,7 +98,12 @@ class StackProcessor:
             retry=policy,
             created_at=call.created_at,
             updated_at=call.updated_at,
+            secrets=secrets,
         )
+        attempt = await self._answered(run, call, context)
+        return evolve(attempt, outcome=secrets.redaction.outcome(attempt.outcome))
+
+    async def _answered(self, run: TaskRun, call: StackRun, context: CallContext) -> Attempt:
         try:
             args, kwargs = values.arguments_from_json(call.input)
             service = self._services.get(call.service, run.config.allow)

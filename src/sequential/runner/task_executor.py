@@ -11,6 +11,7 @@ from sequential.core.transitions import Event, Happening
 from sequential.errors import LeaseLostError, SequentialError, StorageError
 from sequential.runner.clock import Clock
 from sequential.runner.drive import Drive
+from sequential.runner.keystore import Keystore
 from sequential.runner.live_program import LiveProgram
 from sequential.runner.progress import Observer, nobody
 from sequential.runner.settings import RunnerSettings
@@ -33,6 +34,7 @@ class TaskExecutor:
         runtimes: Runtimes,
         *,
         secret: bytes,
+        keys: Keystore | None = None,
         clock: Clock,
         settings: RunnerSettings,
         observer: Observer = nobody,
@@ -45,7 +47,9 @@ class TaskExecutor:
         self._settings = settings
         self._observer = observer
         self._slots = Slots(settings.live_programs)
-        self._processor = StackProcessor(services, clock, settings.calls)
+        self._processor = StackProcessor(
+            services, clock, settings.calls, keys or Keystore(storage, lambda: secret)
+        )
         self._drives: dict[str, Drive] = {}
         self._looking: set[asyncio.Task[None]] = set()
         self._in_trouble: set[str] = set()

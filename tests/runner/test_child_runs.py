@@ -1,0 +1,188 @@
+"""Child runs: `run_task` starts them, waits for nothing but their end, and takes them along."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from sequential.core.model import InputField, Status, TaskConfig
+from sequential.runner.engine import Engine
+from sequential.runner.worker import Worker
+
+PARENT = """
+async def parent(input):
+    return await gather(*[run_task('child', {'n': n}) for n in range(input['children'])])
+"""
+CHILD = """
+async def child(n):
+    return await services.tool.echo(n)
+"""
+
+
+async def store(engine: Engine, child: str = CHILD, parent: str = PARENT) -> None:
+    await engine.store_task("parent", parent, TaskConfig(name="parent"))
+    config = TaskConfig(name="child", inputs=(InputField("n", "number"),))
+    await engine.store_task("child", child, config)
+
+
+async def children(engine: Engine, run_id: str) -> list[Any]:
+    return await engine.storage.query_task_runs(parent_run_id=run_id)
+
+
+async def test_the_result_of_a_child_is_the_value_of_the_call(lab: Any) -> None:
+    async with lab.engine() as engine:
+        await store(engine)
+        run = await engine.run("parent", {"children": 3})
+        assert run.value == [0, 1, 2]
+        made = await children(engine, run.id)
+    assert sorted(child.value for child in made) == [0, 1, 2]
+    assert {child.status for child in made} == {Status.COMPLETED}
+
+
+async def test_workers_drive_children_like_other_runs(lab: Any) -> None:
+    async with lab.engine() as engine, lab.engine() as other:
+        await store(engine)
+        runs = [await engine.create_run("parent", {"children": 4}) for _ in range(3)]
+        workers = [Worker(engine, concurrency=2), Worker(other, concurrency=2)]
+        working = [asyncio.create_task(worker.run()) for worker in workers]
+        for run in runs:
+            assert (await engine.wait(run.id)).value == [0, 1, 2, 3]
+        for worker in workers:
+            worker.stop()
+        await asyncio.gather(*working)
+    assert len(lab.tool.performed) == 12
+
+
+async def test_the_error_of_a_child_can_be_caught(lab: Any) -> None:
+    parent = """
+async def parent():
+    try:
+        await run_task('child', {'n': 1})
+    except RuntimeError as error:
+        return str(error)
+"""
+    async with lab.engine() as engine:
+        await store(engine, "async def child(n):\n    raise KeyError('which')\n", parent)
+        assert (await engine.run("parent")).value == "task child failed: KeyError: which"
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ("run_task('chidl', {'n': 1})", "did you mean child?"),
+        ("run_task('child', {'n': 'x'})", "task child: "),
+        ("run_task('child')", "task child: "),
+        ("run_task('../x')", "cannot be used: use letters"),
+    ],
+)
+async def test_a_child_that_cannot_be_started_is_an_error(
+    lab: Any, call: str, message: str
+) -> None:
+    parent = f"""
+async def parent():
+    try:
+        await {call}
+    except (RuntimeError, ValueError) as error:
+        return str(error)
+"""
+    async with lab.engine() as engine:
+        await store(engine, parent=parent)
+        run = await engine.run("parent")
+        assert message in run.value
+        assert await children(engine, run.id) == []
+
+
+async def test_a_child_is_started_once_whatever_happens_to_its_parent(lab: Any) -> None:
+    release = asyncio.Event()
+    lab.methods(echo=lambda x: release.wait())
+    async with lab.engine() as engine:
+        await store(engine)
+        run = await engine.create_run("parent", {"children": 1})
+        await engine.drive(run.id)
+        for _ in range(3):
+            await engine.storage.answer(run.id, None, engine.now())
+            await engine.drive(run.id)
+        (child,) = await children(engine, run.id)
+    release.set()
+    async with lab.engine() as engine:
+        assert (await engine.resume(run.id)).value == [True]
+        assert [one.id for one in await children(engine, run.id)] == [child.id]
+
+
+async def test_cancelling_goes_down_and_reaches_who_drives(lab: Any) -> None:
+    never = asyncio.Event()
+    lab.methods(echo=lambda x: never.wait())
+    grand = "async def grand():\n    return await run_task('parent', {'children': 2})\n"
+    async with lab.engine() as engine:
+        await store(engine)
+        await engine.store_task("grand", grand, TaskConfig(name="grand"))
+        run = await engine.create_run("grand")
+        running = asyncio.create_task(engine.resume(run.id))
+        while len(lab.tool.performed) < 2:
+            await asyncio.sleep(0.001)
+        await engine.cancel(run.id)
+        assert (await running).status is Status.CANCELLED
+        every = await engine.list_runs()
+        assert [one.status for one in every] == [Status.CANCELLED] * 4
+
+
+async def test_children_end_with_a_parent_that_fails(lab: Any) -> None:
+    never = asyncio.Event()
+    lab.methods(echo=lambda x: never.wait(), fail=lambda: 1 / 0)
+    parent = """
+async def parent():
+    await gather(run_task('child', {'n': 1}), services.tool.fail())
+"""
+    async with lab.engine() as engine:
+        await store(engine, parent=parent)
+        run = await engine.run("parent")
+        assert run.status is Status.FAILED
+        for child in await children(engine, run.id):
+            assert child.status is Status.CANCELLED
+
+
+async def test_a_child_whose_parent_has_ended_is_cancelled_by_who_claims_it(lab: Any) -> None:
+    async with lab.engine() as engine:
+        await store(engine)
+        parent = await engine.create_run("parent", {"children": 1})
+        await engine.cancel(parent.id)
+        orphan = await engine._create(
+            "child", {"n": 1}, id=parent.id[:-4] + "0000", parent_run_id=parent.id
+        )
+        assert (await engine.resume(orphan.id)).status is Status.CANCELLED
+    assert lab.tool.performed == []
+
+
+async def test_a_retry_goes_down_to_the_child_that_failed(lab: Any) -> None:
+    broken = True
+
+    def echo(x: Any) -> Any:
+        if broken and x == 1:
+            raise OSError("down")
+        return x
+
+    lab.methods(echo=echo)
+    async with lab.engine() as engine:
+        await store(engine)
+        run = await engine.run("parent", {"children": 3})
+        assert run.status is Status.FAILED
+        broken = False
+        await engine.retry(run.id)
+        run = await engine.resume(run.id)
+        assert run.value == [0, 1, 2]
+        assert len(await children(engine, run.id)) == 3
+
+
+async def test_a_child_that_somebody_cancels_is_an_error_of_the_call(lab: Any) -> None:
+    never = asyncio.Event()
+    lab.methods(echo=lambda x: never.wait())
+    async with lab.engine() as engine:
+        await store(engine)
+        run = await engine.create_run("parent", {"children": 1})
+        running = asyncio.create_task(engine.resume(run.id))
+        while not lab.tool.performed:
+            await asyncio.sleep(0.001)
+        (child,) = await children(engine, run.id)
+        await engine.cancel(child.id)
+        ended = await running
+    assert str(ended.error) == "RuntimeError: task child was cancelled"
