@@ -25,7 +25,7 @@ from sequential.errors import (
     LeaseLostError,
     RunBusyError,
     RunChangedError,
-    StorageError,
+    SequentialError,
 )
 
 try:
@@ -46,7 +46,6 @@ from sequential.storage.folder_places import RunFiles
 from sequential.storage.folder_writing import FolderWriter
 
 _ASKED = 0.05  # seconds between two looks into the inboxes while a run is driven
-_TOLD = 0.1  # seconds between two looks for what other processes told, while somebody watches
 
 
 class FolderAdapter(FolderWriter):
@@ -57,13 +56,22 @@ class FolderAdapter(FolderWriter):
         self._outsider = Outsider(self.places, self._do, self._write, self._carry_out, self._get)
         _adapters.add(self)
 
-    def _poll(self) -> None:
-        super()._poll()
+    def _make_locks(self) -> None:
+        super()._make_locks()
         self._asking = Polling(_ASKED, self._look_into_inboxes, self._is_driving)
 
     async def close(self) -> None:
         await asyncio.to_thread(self._asking.stop)
         await super().close()
+
+    def forget_parent(self) -> None:
+        """Begin anew in a forked process: locks and threads are its parent's."""
+        for lease in self._held.values():
+            lease.close()
+        self._held.clear()
+        self._watchers.clear()
+        self._pool = None
+        self._make_locks()
 
     # --- the atomic ones -------------------------------------------------------------------------
 
@@ -178,6 +186,7 @@ class FolderAdapter(FolderWriter):
 
         `answer` and `change` reach such a run.
         """
+
         def amend(lease: Lease) -> TaskRun:
             return self._amend(lease, old, amendment)
 
@@ -223,7 +232,7 @@ class FolderAdapter(FolderWriter):
                     try:
                         self._carry_out(lease)
                         self._settle(lease)
-                    except (OSError, StorageError):
+                    except (OSError, SequentialError):
                         continue  # who drives it is told at its next commit
 
     def _is_driving(self) -> bool:
@@ -236,10 +245,7 @@ _adapters: "weakref.WeakSet[FolderAdapter]" = weakref.WeakSet()
 def _close_in_child() -> None:
     """A forked process shares the locks of its parent and would keep them beyond its death."""
     for adapter in _adapters:
-        for lease in adapter._held.values():  # noqa: SLF001
-            lease.close()
-        adapter._held.clear()  # noqa: SLF001
-        adapter._poll()  # noqa: SLF001
+        adapter.forget_parent()
 
 
 os.register_at_fork(after_in_child=_close_in_child)

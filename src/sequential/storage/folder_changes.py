@@ -122,13 +122,22 @@ class Polling:
             thread.join()
 
     def _run(self, stop: threading.Event) -> None:
-        while not stop.wait(self._interval):
-            look, is_needed = self._look(), self._is_needed()
-            if look is None or is_needed is None:
-                return
-            look()
-            with self._lock:
-                if not stop.is_set() and not is_needed():
-                    self._thread = None
+        try:
+            while not stop.wait(self._interval):
+                if not self._go_on(stop):
                     return
-            del look, is_needed
+        except BaseException:
+            with self._lock:
+                self._thread = None if not stop.is_set() else self._thread
+            raise
+
+    def _go_on(self, stop: threading.Event) -> bool:
+        look, is_needed = self._look(), self._is_needed()
+        if look is None or is_needed is None:
+            return False
+        look()
+        with self._lock:
+            if stop.is_set() or is_needed():
+                return True
+            self._thread = None
+            return False

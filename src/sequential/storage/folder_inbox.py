@@ -126,7 +126,7 @@ def withdraw(run: RunFiles, name: str) -> bool:
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not _is_at(descriptor, path) or name in folder_view.load(run).folded:
+        if not _is_at(descriptor, path) or name in _last_of(run):
             return False
         os.unlink(path)
     except (BlockingIOError, FileNotFoundError):
@@ -134,6 +134,13 @@ def withdraw(run: RunFiles, name: str) -> bool:
     finally:
         os.close(descriptor)
     return True
+
+
+def _last_of(run: RunFiles) -> tuple[str, ...]:
+    try:
+        return folder_view.load(run).folded
+    except FileNotFoundError:
+        return ()  # the run was deleted
 
 
 def waiting(runs: str) -> set[str]:
@@ -170,10 +177,12 @@ def _is_open(run: RunFiles, found: Found) -> bool:
 
 def _clear_last(lease: Lease, names: list[str]) -> bool:
     """Remove the files of requests carried out already; whether they are gone for good."""
+    done = [name for name in names if name in lease.folded]
+    if done:
+        lease.sync()  # who carried them out may have died before the line was safe
     try:
-        for name in names:
-            if name in lease.folded:
-                os.unlink(_path(lease.files, name))
+        for name in done:
+            os.unlink(_path(lease.files, name))
         if lease.folded:
             files.sync_folder(lease.files.inbox)
     except OSError:

@@ -30,6 +30,7 @@ from sequential.storage import (
     folder_view,
 )
 from sequential.storage.folder_changes import Changes, Polling
+from sequential.storage.folder_index import Index
 from sequential.storage.folder_journal import Line
 from sequential.storage.folder_lease import Lease
 from sequential.storage.folder_payloads import pack, resolve
@@ -46,13 +47,14 @@ class FolderWriter(FolderReader):
 
     def __init__(self, path: str | Path) -> None:
         super().__init__(path)
-        # Threads that work on one run take turns; runs that share a lock only do so by chance.
-        self._locks = [threading.Lock() for _ in range(256)]
         self._changes = Changes(self.folder)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._poll()
+        self._make_locks()
 
-    def _poll(self) -> None:
+    def _make_locks(self) -> None:
+        # Threads that work on one run take turns; runs that share a lock only do so by chance.
+        self._locks = [threading.Lock() for _ in range(256)]
+        self._index = Index(self._load_to_index)
         self._telling = Polling(_TOLD, self._hear_others, self._is_watched)
 
     async def close(self) -> None:
