@@ -34,6 +34,7 @@ _SAME = {
     "default": "folder",
     "": "folder",
     "postgresql": "postgres",
+    "postgresql+psycopg": "postgres",
     "rediss": "redis",
     "valkey": "redis",
     "valkeys": "redis",

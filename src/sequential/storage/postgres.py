@@ -1,0 +1,135 @@
+"""Storage in a PostgreSQL database, for any number of processes on any number of machines.
+
+    task_runs, stack_runs, task_functions, keystore   as in the original, readable by hand
+    programs                                          what runs execute, kept once for all of them
+    payloads                                          values over 64 KiB
+    snapshots, logs                                   the programs' states and what they printed
+
+They are in a schema of their own, `sequential`, made when the store is first opened. Each
+operation is one function of that schema (`sql_functions`), called in one round trip on any
+connection: nothing depends on a session, so a pooler may stand in between.
+"""
+
+import asyncio
+import os
+from typing import Any
+
+import psycopg
+from psycopg.types.json import Jsonb
+
+from sequential.errors import StorageError
+from sequential.storage import postgres_errors, postgres_schema
+from sequential.storage.postgres_address import Address, parse
+from sequential.storage.postgres_connections import Connection, Connections
+from sequential.storage.sql_functions import SqlFunctionsAdapter
+from sequential.storage.sql_refusals import ConnectionLostError
+
+
+class PostgresAdapter(SqlFunctionsAdapter):
+    """Tasks and runs in the PostgreSQL database at `address`."""
+
+    def __init__(self, address: Address) -> None:
+        super().__init__(address.options.patience)
+        self.address = address
+        self._open: tuple[Connections, int] | None = None
+
+    async def init(self) -> None:
+        if self._open is not None:
+            return
+        connections = Connections(self.address)
+        try:
+            async with connections.use() as connection:
+                await self._install(connection)
+        except BaseException:
+            await connections.close()
+            raise
+        self._open = connections, os.getpid()
+
+    async def _install(self, connection: Connection) -> None:
+        shown = self.address.shown
+        try:
+            await _refuse_encoding(connection, shown)
+            await postgres_schema.install(connection, self.address.options.schema, shown)
+        except psycopg.Error as error:
+            explained = postgres_errors.of_calling(error, shown, is_lost=connection.closed)
+            raise explained from None
+
+    async def close(self) -> None:
+        if self._open is None:
+            return
+        connections, process = self._open
+        if process != os.getpid():
+            return  # a forked process: the connections belong to its parent
+        self.patience = 0.0
+        await super().close()
+        self._open = None
+        await connections.close()
+
+    async def _send(self, function: str, arguments: bytes) -> str | None:
+        connections = self._opened()
+        statement = f'select "{self.address.options.schema}"."{function}"(%s)::text'
+        seconds = self.address.options.timeout
+        try:
+            async with connections.use() as connection:
+                try:
+                    async with asyncio.timeout(seconds):
+                        cursor = await connection.execute(
+                            statement.encode(), [Jsonb(arguments, dumps=_as_it_is)]
+                        )
+                        row = await cursor.fetchone()
+                except psycopg.Error as error:
+                    is_lost = connection.closed
+                    raise postgres_errors.of_calling(
+                        error, self.address.shown, is_lost=is_lost
+                    ) from None
+        except TimeoutError:
+            raise postgres_errors.of_silence(self.address.shown, seconds) from None
+        except ConnectionLostError:
+            await connections.forget()
+            raise
+        return row[0] if row else None
+
+    def _opened(self) -> Connections:
+        if self._open is None:
+            raise StorageError("the store is not open: call init() first, or use create_adapter()")
+        if self._open[1] != os.getpid():
+            raise StorageError(
+                "the store was opened by the process that this one was forked from: open it again"
+            )
+        return self._open[0]
+
+
+async def _refuse_encoding(connection: Connection, shown: str) -> None:
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding not in (None, "UTF8"):
+        raise StorageError(
+            f"{shown} has the encoding {encoding}, which cannot hold every text: create a database "
+            "with encoding 'UTF8'"
+        )
+
+
+def _as_it_is(arguments: Any) -> bytes:
+    """The JSON is made already."""
+    data: bytes = arguments
+    return data
+
+
+def create(  # noqa: PLR0917
+    location: str = "",
+    schema: str | None = None,
+    pool: int | None = None,
+    timeout: float | None = None,
+    patience: float | None = None,
+    listen: bool | None = None,
+    prepare: bool | None = None,
+) -> PostgresAdapter:
+    """The factory of `postgres://user:password@host:5432/database?schema=sequential`."""
+    config = {
+        "schema": schema,
+        "pool": pool,
+        "timeout": timeout,
+        "patience": patience,
+        "listen": listen,
+        "prepare": prepare,
+    }
+    return PostgresAdapter(parse(location, **config))

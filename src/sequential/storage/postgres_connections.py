@@ -1,0 +1,78 @@
+"""Connections to a PostgreSQL server: opened when they are needed, kept, and closed when broken."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import psycopg
+from psycopg.pq import TransactionStatus
+
+from sequential.storage import postgres_errors
+from sequential.storage.postgres_address import Address
+
+Connection = psycopg.AsyncConnection[tuple[Any, ...]]
+
+CONNECT_TIMEOUT = 10  # seconds
+_PREPARE_AFTER = 5  # executions of a statement
+
+
+async def connect(address: Address) -> Connection:
+    """A new connection that commits each statement; raises `StorageError`."""
+    parameters = {
+        "connect_timeout": CONNECT_TIMEOUT,
+        "application_name": "sequential-ecosystem",
+        **address.parameters,
+        "client_encoding": "UTF8",
+    }
+    try:
+        connection: Connection = await psycopg.AsyncConnection.connect(
+            **parameters,
+            autocommit=True,
+            prepare_threshold=_PREPARE_AFTER if address.options.prepare else None,
+        )
+    except psycopg.Error as error:
+        raise postgres_errors.of_connecting(error, address.shown) from None
+    return connection
+
+
+class Connections:
+    """As many connections as are used at the same time, up to `pool`.
+
+    The error of a connection that cannot be made goes to whoever needs it, at once: that is why
+    this is not a pool that opens connections by itself in the background.
+    """
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._permits = asyncio.Semaphore(address.options.pool)
+        self._free: list[Connection] = []
+        self._closed = False
+
+    @asynccontextmanager
+    async def use(self) -> AsyncIterator[Connection]:
+        """A connection for one statement."""
+        async with self._permits:
+            connection = self._free.pop() if self._free else await connect(self._address)
+            try:
+                yield connection
+            finally:
+                if _is_idle(connection) and not self._closed:
+                    self._free.append(connection)
+                else:
+                    await connection.close()
+
+    async def forget(self) -> None:
+        """Close those that nobody uses: the server they were connected to is gone."""
+        free, self._free = self._free, []
+        for connection in free:
+            await connection.close()
+
+    async def close(self) -> None:
+        """Close all, those in use when they are given back."""
+        self._closed = True
+        await self.forget()
+
+
+def _is_idle(connection: Connection) -> bool:
+    return not connection.closed and connection.pgconn.transaction_status == TransactionStatus.IDLE

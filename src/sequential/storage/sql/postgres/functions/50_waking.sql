@@ -1,0 +1,74 @@
+-- Looking for work. None of this costs more with more runs that wait or are over: every part
+-- begins at the end of an index that holds nothing else. A plan that reads the whole table would
+-- only be chosen while there are no statistics; hence `enable_seqscan = off`.
+
+-- The query for ids of runs that are due, highest priority first, then the longest waiting.
+-- $1 now, $2 how many, $3 names of tasks (null: all), $4 names of tasks that are not wanted.
+create or replace function _due(locking text) returns text
+language plpgsql set search_path from current as $$
+begin
+    return format($query$
+        select array(
+            select id from (
+                select * from (
+                    select id, priority, ready_since as since from task_runs
+                    where ready_since is not null
+                        and ($3 is null or task_identifier = any($3)) and task_identifier <> all($4)
+                    order by priority desc, ready_since limit $2 %1$s
+                ) ready
+                union all
+                select * from (
+                    select id, priority, wakes_at as since from task_runs
+                    where wakes_at <= $1
+                        and ($3 is null or task_identifier = any($3)) and task_identifier <> all($4)
+                    order by priority desc, wakes_at limit $2 %1$s
+                ) woken
+                union all
+                select * from (
+                    select id, priority, coalesce(wake_at, updated_at) as since from task_runs
+                    where status = 'running' and coalesce(lease_until, '') <= $1
+                        and ($3 is null or task_identifier = any($3)) and task_identifier <> all($4)
+                    order by priority desc, coalesce(wake_at, updated_at) limit $2 %1$s
+                ) left_behind
+            ) due
+            order by priority desc, since limit $2
+        )
+    $query$, locking);
+end
+$$;
+
+create or replace function wakeups(arguments jsonb) returns json
+language plpgsql security definer set search_path from current set enable_seqscan = off as $$
+declare
+    ids text[];
+begin
+    execute _due('') into ids using
+        arguments->>'now', (arguments->>'limit')::bigint,
+        _texts(arguments->'tasks'), _texts(arguments->'without');
+    return to_json(ids);
+end
+$$;
+
+create or replace function next_wakeup(arguments jsonb) returns json
+language plpgsql security definer set search_path from current set enable_seqscan = off as $$
+declare
+    moment text := arguments->>'now';
+    tasks text[] := _texts(arguments->'tasks');
+    next text;
+begin
+    if tasks is null then
+        select min(t.wakes_at) into next from task_runs t where t.wakes_at > moment;
+    else
+        select min(first.wakes_at) into next
+        from unnest(tasks) task cross join lateral (
+            select min(t.wakes_at) as wakes_at from task_runs t
+            where t.task_identifier = task and t.wakes_at > moment
+        ) first;
+    end if;
+    return to_json(least(next, (
+        select min(t.wake_at) from task_runs t
+        where t.status = 'running' and t.wake_at > moment
+            and (tasks is null or t.task_identifier = any(tasks))
+    )));
+end
+$$;

@@ -1,0 +1,15 @@
+from typing import Any
+
+import pytest
+
+from sequential.storage.registry import create_adapter
+from sequential.testing.storage_contract import StorageContract
+
+
+class TestPostgresAdapter(StorageContract):
+    @pytest.fixture
+    def open_adapter(self, postgres_url: str) -> Any:
+        async def open_adapter() -> Any:
+            return await create_adapter(postgres_url)
+
+        return open_adapter
