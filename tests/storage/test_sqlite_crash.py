@@ -11,65 +11,81 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sequential.core.model import StackRun, TaskRun, evolve
+from sequential.storage.base import StorageAdapter
+from sequential.storage.memory import MemoryAdapter
 from sequential.storage.sqlite import SqliteAdapter
-from sequential.testing.storage_contract import LATER, NOW, SOON, new_call, new_run
-from support.killing import RUN, commits
+from sequential.testing.storage_contract import LATER, new_call, new_run
+from support import sqlite_version_1
+from support.killing import RUN
+from support.killing_sqlite import STEPS, scenario
 
 SUPPORT = Path(__file__).parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(SUPPORT)}
 
 
-def model() -> list[tuple[TaskRun | None, list[StackRun], str, bytes]]:
-    """The run, its calls, its log and its snapshot after every step."""
-    claimed = evolve(
-        RUN,
-        status="running",
-        lease_token="token",
-        lease_until=SOON,
-        started_at=NOW,
-        updated_at=NOW,
-    )
-    states: list[Any] = [(None, [], "", b""), (RUN, [], "", b""), (claimed, [], "", b"")]
-    calls: dict[int, StackRun] = {}
-    log, data = "", b""
-    for commit in commits(claimed):
-        calls |= {call.sequence: call for call in (*commit.requested, *commit.updated)}
-        log += commit.log
-        data = commit.snapshot.data if commit.snapshot else data
-        states.append((commit.run, [calls[number] for number in sorted(calls)], log, data))
-    return states
-
-
-async def state(path: Path) -> Any:
+async def opened(path: Path) -> SqliteAdapter:
     adapter = SqliteAdapter(path)
     await adapter.init()
+    return adapter
+
+
+async def state(adapter: StorageAdapter) -> Any:
     run = await adapter.get_task_run(RUN.id)
     calls = await adapter.query_stack_runs(task_run_id=RUN.id)
     log = "".join(line.text for line in await adapter.get_log(RUN.id))
     snapshot = await adapter.get_snapshot(RUN.id)
-    await adapter.close()
     return run, calls, log, snapshot.data if snapshot else b""
 
 
-async def test_killed_at_any_statement_a_step_is_there_or_not(tmp_path: Path) -> None:
+async def model() -> list[Any]:
+    """The run, its calls, its log and its snapshot after every step."""
+    adapter = MemoryAdapter()
+    states = [await state(adapter)]
+    async for _ in scenario(adapter):
+        states.append(await state(adapter))
+    return states
+
+
+def killed(*arguments: Path) -> dict[str, int]:
+    """The places of databases whose writers were killed, with what these had acknowledged."""
     done = subprocess.run(
-        [sys.executable, "-m", "support.killing_sqlite", tmp_path],
+        [sys.executable, "-m", "support.killing_sqlite", *arguments],
         env=ENVIRONMENT,
         capture_output=True,
         check=True,
-        timeout=60,
+        timeout=100,
     )
-    results = json.loads(done.stdout)
-    assert len(results) > 60
-    states = model()
+    results: dict[str, int] = json.loads(done.stdout)
+    return results
+
+
+async def test_killed_at_any_statement_a_step_is_there_or_not(tmp_path: Path) -> None:
+    results = killed(tmp_path)
+    assert len(results) > 120
+    states = await model()
+    assert len(states) == STEPS
     seen = set()
     for place, acknowledged in results.items():
-        found = await state(tmp_path / place / "workflow.db")
+        adapter = await opened(tmp_path / place / "workflow.db")
+        found = await state(adapter)
+        await adapter.close()
         # A step in progress may have been committed just before the kill; half of one never is.
         assert found in states[acknowledged : acknowledged + 2], place
-        seen.add(states.index(found))
-    assert seen == {*range(len(states))}
+        seen |= {number for number, one in enumerate(states) if one == found}
+    assert seen == {*range(STEPS)}
+
+
+async def test_killed_while_it_brings_old_tables_up_to_date(tmp_path: Path) -> None:
+    made = sqlite_version_1.make(tmp_path / "old.db")
+    results = killed(tmp_path / "killed", tmp_path / "old.db")
+    before = [place for place, acknowledged in results.items() if acknowledged == 0]
+    assert len(before) > 20
+    for place in before[::2]:
+        adapter = await opened(tmp_path / "killed" / place / "workflow.db")
+        for run in made.values():
+            assert await adapter.get_task_run(run.id) == run, place
+            assert await adapter.load_calls(run.id) == sqlite_version_1.calls(run)
+        await adapter.close()
 
 
 WRITE = """

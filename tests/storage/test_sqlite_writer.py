@@ -187,7 +187,9 @@ async def test_steps_write_only_what_they_changed(tmp_path: Path) -> None:
     call = new_call(run, 0, input={"text": "y" * 100_000})
     await adapter.commit(Commit(run := evolve(run, turn=1), "token", (call,)))
     statements: list[str] = []
-    await adapter.database.opened().writer.submit(lambda conn: conn.set_trace_callback(statements.append))
+    await adapter.database.opened().writer.submit(
+        lambda conn: conn.set_trace_callback(statements.append)
+    )
     done = evolve(call, attempts=1, delivered_turn=2)
     await adapter.commit(Commit(evolve(run, turn=2), "token", updated=(done,)))
     written = [s for s in statements if s.startswith(("INSERT", "UPDATE"))]

@@ -359,8 +359,9 @@ class StorageAdapter(abc.ABC):
     async def watch(self, changed: Callable[[str], None]) -> None:
         """From now on call `changed(run_id)` on this event loop when something happened to a run.
 
-        That is: it was created, amended, parked as due, or it ended. A store that can tell what
-        other processes did says that too. Nobody may rely on it: behind it is always a slow look.
+        That is: it was created, amended, parked, or it ended. A store that can tell what other
+        processes did says that too; an empty id means that something happened to some run. Nobody
+        may rely on it: behind it is always a slow look.
         """
         self._watchers.append(changed)
 

@@ -11,13 +11,14 @@ A lease is a token and a time in the run's row: a commit checks the token in its
 """
 
 import asyncio
+import contextlib
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from sequential.core.model import Amendment, Commit, StackRun, Status, TaskRun
-from sequential.errors import ConfigError, LeaseLostError
+from sequential.errors import ConfigError, LeaseLostError, StorageError
 from sequential.storage import sqlite_claim, sqlite_commit, sqlite_rows
 from sequential.storage.sqlite_commit import Held, Known
 from sequential.storage.sqlite_records import SqliteRecords
@@ -178,18 +179,20 @@ class SqliteAdapter(SqliteRecords):
     # --- being told ------------------------------------------------------------------------------
 
     async def watch(self, changed: Callable[[str], None]) -> None:
+        version = await self.database.version()
         await super().watch(changed)
         if self._watching is None:
-            version = await self.database.version()
             self._watching = asyncio.create_task(self._watch_others(version))
 
     async def _watch_others(self, version: int) -> None:
+        """Say that something happened when other processes have written; SQLite tells no more."""
         while True:
             await asyncio.sleep(LOOK)
-            new = await self.database.version()
-            if new != version:
-                version = new
-                self._announce("")
+            with contextlib.suppress(StorageError):  # trouble is for those who read and write
+                new = await self.database.version()
+                if new != version:
+                    version = new
+                    self._announce("")
 
     async def _stop_watching(self) -> None:
         self._watchers.clear()

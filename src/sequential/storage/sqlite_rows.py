@@ -288,7 +288,7 @@ def _payloads(
     for name in wanted:
         if name not in found:
             raise _missing(row[0], name)
-    return found
+    return {name: found[name] for name in wanted}  # others may be left of what was there before
 
 
 def _missing(record: str, what: str) -> DamagedRunError:

@@ -179,6 +179,21 @@ class CommitsContract(Contract):
         assert await other.get_log(run.id) == [LogLine(SOON, "printed")]
         assert await other.get_snapshot(run.id) == snapshot
 
+    async def test_a_large_value_becomes_small_and_large_again(
+        self, adapter: StorageAdapter, other: StorageAdapter
+    ) -> None:
+        run = await adapter.create_task_run(new_run(input="x" * 100_000))
+        run = await adapter.claim(run.id, "token", NOW, SOON)
+        call = new_call(run, 0, input="y" * 100_000)
+        await adapter.commit(Commit(run, "token", (call,)))
+        for turn, size in enumerate((5, 200_000, 0, 70_000), 1):
+            run = evolve(run, turn=turn, result="r" * size, input="i" * (200_000 - size))
+            call = evolve(call, result="c" * size, input="a" * (200_000 - size))
+            await adapter.commit(Commit(run, "token", updated=(call,)))
+            for store in (adapter, other):
+                assert await store.get_task_run(run.id) == run
+                assert await store.load_calls(run.id) == [call]
+
     async def test_a_commit_without_the_lease_writes_nothing(
         self, adapter: StorageAdapter, other: StorageAdapter
     ) -> None:
