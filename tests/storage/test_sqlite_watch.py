@@ -12,8 +12,7 @@ import pytest
 from sequential.core.model import Commit, evolve
 from sequential.errors import StorageError
 from sequential.storage.sqlite import SqliteAdapter
-from sequential.testing.contract_base import until
-from sequential.testing.storage_contract import LATER, NOW, new_run
+from sequential.testing.storage_contract import LATER, NOW, new_run, until
 
 LOOK = "PRAGMA data_version"
 CREATE = """

@@ -19,17 +19,20 @@ An adapter may say about itself, as attributes of the test class:
 `crowd = 20`              runs that are driven at the same time in the tests of many; else 100
 """
 
+import sys
+
 import pytest
 
 _PARTS = ("base", "runs", "values", "leases", "claims", "answers", "waking", "crowds")
-pytest.register_assert_rewrite(*(f"sequential.testing.contract_{part}" for part in _PARTS))
+_MODULES = {f"sequential.testing.contract_{part}" for part in _PARTS}
+pytest.register_assert_rewrite(*(_MODULES - sys.modules.keys()))  # asserts that say what they saw
 
 from sequential.testing.contract_answers import (  # noqa: E402
     AmendmentsContract,
     AnswersContract,
     OperatorsContract,
 )
-from sequential.testing.contract_base import OpenAdapter  # noqa: E402
+from sequential.testing.contract_base import OpenAdapter, until  # noqa: E402
 from sequential.testing.contract_claims import ClaimsContract, DueContract  # noqa: E402
 from sequential.testing.contract_crowds import CrowdsContract  # noqa: E402
 from sequential.testing.contract_leases import CommitsContract, LeasesContract  # noqa: E402
@@ -67,6 +70,7 @@ __all__ = [
     "new_call",
     "new_run",
     "text_of",
+    "until",
 ]
 
 
