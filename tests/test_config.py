@@ -15,6 +15,7 @@ from sequential.config import (
     change_setting,
     find_project,
     get_setting,
+    lasting_secret,
     load_secret,
     load_settings,
     read_project_file,
@@ -434,6 +435,24 @@ class TestSecret:
         assert len(key) == 32
         assert key != load_secret(tmp_path, {})
         assert path.read_bytes() == content
+
+    def test_the_keystore_takes_the_same_source(self, tmp_path: Path) -> None:
+        assert lasting_secret(tmp_path, {"SEQUENTIAL_SECRET": "hello"}) == b"hello"
+        assert lasting_secret(tmp_path, {}) == load_secret(tmp_path, {})
+        assert lasting_secret(tmp_path, {}) == lasting_secret(tmp_path, {})
+
+    @pytest.mark.parametrize("content", [b"", b"short", None])
+    def test_the_keystore_never_takes_a_key_of_this_process_alone(
+        self, tmp_path: Path, content: bytes | None
+    ) -> None:
+        path = tmp_path / ".sequential" / "secret.key"
+        if content is None:
+            path.parent.write_text("a file, not a folder")
+        else:
+            path.parent.mkdir()
+            path.write_bytes(content)
+        with pytest.raises(ConfigError, match=r"secret\.key .* set the variable SEQUENTIAL_SECRET"):
+            lasting_secret(tmp_path, {})
 
 
 @pytest.mark.parametrize(

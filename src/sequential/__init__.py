@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sequential.runner.stack_processor import StackProcessor
     from sequential.runner.task_executor import TaskExecutor
     from sequential.runner.worker import Worker
-    from sequential.services.base import CallContext, CallError, Service, TryAgain
+    from sequential.services.base import CallContext, CallError, Secret, Service, TryAgain
     from sequential.services.http_settings import HttpSettings
     from sequential.services.local import LocalService
     from sequential.storage.base import StorageAdapter
@@ -62,7 +62,7 @@ _HOMES = {
     "runner.stack_processor": ("StackProcessor",),
     "runner.task_executor": ("TaskExecutor",),
     "runner.worker": ("Worker",),
-    "services.base": ("CallContext", "CallError", "Service", "TryAgain"),
+    "services.base": ("CallContext", "CallError", "Secret", "Service", "TryAgain"),
     "services.http_settings": ("HttpSettings",),
     "services.local": ("LocalService",),
     "storage.base": ("StorageAdapter",),
@@ -84,6 +84,7 @@ __all__ = [
     "Progress",
     "RetryPolicy",
     "RunnerSettings",
+    "Secret",
     "SequentialError",
     "Service",
     "Settings",

@@ -202,12 +202,33 @@ def load_secret(project: Path, environment: Mapping[str, str] = os.environ) -> b
     """
     if given := environment.get("SEQUENTIAL_SECRET"):
         return hashlib.sha256(b"sequential snapshot\0" + given.encode()).digest()
+    return _kept_secret(project) or secrets.token_bytes(32)
+
+
+def lasting_secret(project: Path, environment: Mapping[str, str] = os.environ) -> bytes:
+    """What the keystore's key is derived from: the same source as `load_secret`.
+
+    Raises `ConfigError` where that would make up a key for this process, as values encrypted with
+    it would be lost.
+    """
+    if given := environment.get("SEQUENTIAL_SECRET"):
+        return given.encode("utf-8", "surrogateescape")
+    if kept := _kept_secret(project):
+        return kept
+    raise ConfigError(
+        f"{project / KEY_FILE} can be neither read nor made, so the keystore has no key: "
+        "set the variable SEQUENTIAL_SECRET, or make the file readable for this user"
+    )
+
+
+def _kept_secret(project: Path) -> bytes | None:
+    """The 32 bytes of the project's key file, which is made if there is none."""
     path = project / KEY_FILE
     try:
         key = path.read_bytes()
     except OSError:
         key = _make_secret(path)
-    return key if len(key) == 32 else secrets.token_bytes(32)
+    return key if len(key) == 32 else None
 
 
 def _make_secret(path: Path) -> bytes:

@@ -117,6 +117,20 @@ class UnknownAdapterError(ConfigError):
     code = "unknown_adapter"
 
 
+class SecretNotFoundError(SequentialError):
+    """There is no such secret: set it with `sequential-ecosystem keys set <name>`."""
+
+    code = "secret_not_found"
+    fault = "caller"
+
+
+class KeystoreError(SequentialError):
+    """The keystore was written with another SEQUENTIAL_SECRET: set that one, or the keys again."""
+
+    code = "keystore_error"
+    fault = "caller"
+
+
 class ServiceLoadError(SequentialError):
     """A service file could not be loaded: correct the file under services/."""
 

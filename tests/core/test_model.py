@@ -7,6 +7,7 @@ import pytest
 
 from sequential.core import model
 from sequential.core.model import (
+    Allow,
     Call,
     CallStatus,
     Failure,
@@ -88,6 +89,24 @@ def test_the_fields_have_the_names_of_the_original() -> None:
 def test_a_policy_with_an_unknown_key_is_refused_at_every_depth(policy: str) -> None:
     with pytest.raises(msgspec.ValidationError, match="unknown field"):
         msgspec.json.decode(policy, type=TaskConfig)
+
+
+@pytest.mark.parametrize(
+    ("secrets", "permitted"),
+    [
+        (None, ["crm", "google/id", "google/mail/key", "googlex"]),
+        ((), []),
+        (("crm",), ["crm"]),
+        (("google/*",), ["google/id", "google/mail/key"]),
+        (("google/id", "crm"), ["crm", "google/id"]),
+    ],
+)
+def test_a_list_of_secrets_permits_these_only(
+    secrets: tuple[str, ...] | None, permitted: list[str]
+) -> None:
+    allow = Allow(secrets=secrets)
+    names = ["crm", "google/id", "google/mail/key", "googlex"]
+    assert [name for name in names if allow.permits_secret(name)] == permitted
 
 
 def test_an_operation_is_a_service_and_a_dotted_method() -> None:

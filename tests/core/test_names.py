@@ -159,5 +159,16 @@ def test_whatever_passes_is_safe_everywhere(name: str) -> None:
             assert not keyword.iskeyword(python_name)
 
 
+@pytest.mark.parametrize("name", ["a", "google/client_secret", "A-1.b_c/2/_x", "a" * 200])
+def test_names_of_secrets_have_parts(name: str) -> None:
+    assert names.check_secret_name(name) == name
+
+
+@pytest.mark.parametrize("name", ["", "/", "/a", "a/", "a//b", "a/../b", ".a", "a b", "a\n", "é"])
+def test_names_of_secrets_lead_nowhere_else(name: str) -> None:
+    with pytest.raises(InvalidNameError, match="not a name of a secret"):
+        names.check_secret_name(name)
+
+
 def test_snake_case() -> None:
     assert names.snake_case("my-emails") == "my_emails"

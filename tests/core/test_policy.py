@@ -2,7 +2,7 @@
 
 import pytest
 
-from sequential.core.model import InputField, Limits, RetryPolicy, TaskConfig
+from sequential.core.model import Allow, InputField, Limits, RetryPolicy, TaskConfig
 from sequential.core.policy import check_config, config_problems
 from sequential.errors import ConfigError
 
@@ -32,6 +32,10 @@ def test_the_defaults_are_fine() -> None:
         (
             TaskConfig(name="x", inputs=(InputField("a", "integer", default="1"),)),
             'the default of the input "a" is not integer',
+        ),
+        (
+            TaskConfig(name="x", allow=Allow(secrets=("crm", "a/*", "*"))),
+            "allow.secrets: not a name",
         ),
     ],
 )

@@ -3,18 +3,28 @@ import contextvars
 import threading
 import time
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import pytest
 
-from sequential.core.model import Outcome
-from sequential.services.base import CallContext, CallError, TryAgain
+from sequential.core.model import Outcome, evolve
+from sequential.services.base import CallContext, CallError, Secret, TryAgain
 from sequential.services.local import LocalService
 
 if TYPE_CHECKING:
     from decimal import Decimal  # not there when the annotation is looked at
 
 CONTEXT = CallContext("run-1", "task", 0, 1, "key-1")
+
+
+class Given:
+    """Secrets whose values are their names in brackets."""
+
+    async def get(self, name: str) -> str:
+        return f"<{name}>"
+
+    def redacted(self, text: str) -> str:
+        return text.replace("<crm/token>", "(hidden)")
 
 
 @pytest.fixture
@@ -93,6 +103,46 @@ async def test_the_context_is_handed_in_and_not_part_of_the_signature(crm: Local
     assert await call(crm, "unknown_hints", 7) == ("task", 7)
     kind, message = await failure(crm, "middle", 1, ctx="mine")
     assert (kind, "'ctx'" in message) == ("TypeError", True)
+
+
+async def test_secrets_are_filled_in_and_not_part_of_the_signature(crm: LocalService) -> None:
+    Token = Annotated[str, Secret("crm/token")]
+
+    @crm.method()
+    def in_a_thread(id: str, token: Annotated[str, Secret("crm/token")], limit: int = 3) -> Any:
+        return id, token, limit
+
+    @crm.method()
+    async def on_the_loop(context: CallContext, token: "Annotated[str, Secret('crm/key')]") -> Any:
+        return context.run_id, token
+
+    @crm.method()
+    def unknown_hints(a: "Decimal", *, token: Token) -> Any:
+        return a, token
+
+    context = evolve(CONTEXT, secrets=Given())
+    assert await crm.call("in_a_thread", ["1"], {}, context) == ("1", "<crm/token>", 3)
+    assert await crm.call("in_a_thread", ["1", 5], {}, context) == ("1", "<crm/token>", 5)
+    assert await crm.call("on_the_loop", [], {}, context) == ("run-1", "<crm/key>")
+    assert await crm.call("unknown_hints", [7], {}, context) == (7, "<crm/token>")
+    with pytest.raises(CallError, match=r"in_a_thread\(id: str, limit: int = 3\): got an unexp"):
+        await crm.call("in_a_thread", ["1"], {"token": "mine"}, context)
+    assert await failure(crm, "on_the_loop") == ("LookupError", "there is no secret 'crm/key'")
+    assert in_a_thread("1", "for a test") == ("1", "for a test", 3)
+
+
+async def test_what_is_logged_of_an_error_names_its_secrets(
+    crm: LocalService, caplog: pytest.LogCaptureFixture
+) -> None:
+    @crm.method()
+    def fail(token: Annotated[str, Secret("crm/token")]) -> None:
+        raise ValueError(f"not accepted: {token}")
+
+    caplog.set_level("INFO")
+    with pytest.raises(CallError):
+        await crm.call("fail", [], {}, evolve(CONTEXT, secrets=Given()))
+    assert "ValueError: not accepted: (hidden)" in caplog.text
+    assert "<crm/token>" not in caplog.text
 
 
 async def test_wrong_arguments(crm: LocalService) -> None:

@@ -95,11 +95,19 @@ class Allow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a task may reach; None means everything that is public, a list means only this.
 
     `hosts` are host names, `*.example.com`, or addresses, each with an optional `:port`. A host
-    named in full may also be a private one. `services` are names of services.
+    named in full may also be a private one. `services` are names of services. `secrets` are names
+    of secrets, or `google/*` for all whose names begin like that.
     """
 
     hosts: tuple[str, ...] | None = None
     services: tuple[str, ...] | None = None
+    secrets: tuple[str, ...] | None = None
+
+    def permits_secret(self, name: str) -> bool:
+        """Whether the task may use the secret of this name."""
+        return self.secrets is None or any(
+            name.startswith(one[:-1]) if one.endswith("/*") else name == one for one in self.secrets
+        )
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -10,9 +10,11 @@ import re
 from sequential.errors import InvalidNameError
 
 LONGEST = 64
+LONGEST_SECRET = 200
 _TASK = re.compile(r"[A-Za-z][A-Za-z0-9_-]*\Z")
 _SERVICE = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_SECRET = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*\Z")
 _RUN = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 _RUN_PREFIX = re.compile(r"[0-9a-f-]{1,36}\Z")
 _DEVICES = {"con", "prn", "aux", "nul"} | {f"{d}{n}" for d in ("com", "lpt") for n in range(1, 10)}
@@ -38,6 +40,16 @@ def check_event_name(name: str) -> str:
     if not (1 <= len(name) <= 200 and name.isprintable()):
         raise InvalidNameError(
             f"not a name of an event: {_shown(name)}; use 1 to 200 printable characters"
+        )
+    return name
+
+
+def check_secret_name(name: str) -> str:
+    """Return `name` if it may name a secret, as in `google/client_secret`."""
+    if not (len(name) <= LONGEST_SECRET and _SECRET.match(name)):
+        raise InvalidNameError(
+            f"not a name of a secret: {_shown(name)}; use up to {LONGEST_SECRET} letters, digits "
+            'and "-_.", with "/" between parts, as in google/client_secret'
         )
     return name
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from sequential.core.inputs import TYPES
 from sequential.core.model import InputField, TaskConfig
-from sequential.core.names import check_field_name
+from sequential.core.names import check_field_name, check_secret_name
 from sequential.errors import ConfigError, InvalidNameError
 
 RUNTIMES = ("sandbox",)
@@ -19,7 +19,7 @@ def check_config(config: TaskConfig) -> None:
 
 def config_problems(config: TaskConfig) -> list[str]:
     """What is wrong with a policy, a line each; nothing when it can be used."""
-    return [*_of_runtime(config), *_of_inputs(config), *_of_numbers(config)]
+    return [*_of_runtime(config), *_of_inputs(config), *_of_numbers(config), *_of_secrets(config)]
 
 
 def _of_runtime(config: TaskConfig) -> Iterator[str]:
@@ -63,3 +63,11 @@ def _of_numbers(config: TaskConfig) -> Iterator[str]:
             value = getattr(config.retry, name)
             if not (math.isfinite(value) and value >= 0):
                 yield f"retry.{name} must not be less than 0, this is {value:g}"
+
+
+def _of_secrets(config: TaskConfig) -> Iterator[str]:
+    for name in config.allow.secrets or ():
+        try:
+            check_secret_name(name.removesuffix("/*"))
+        except InvalidNameError as error:
+            yield f"allow.secrets: {error}"

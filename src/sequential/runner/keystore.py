@@ -21,6 +21,7 @@ from sequential.errors import (
     InvalidNameError,
     KeystoreError,
     SecretNotFoundError,
+    SequentialError,
     StorageError,
 )
 from sequential.services.base import CallError, TryAgain
@@ -74,7 +75,7 @@ class Keystore:
         return self._opened(name, entry)
 
     async def delete(self, *names: str) -> None:
-        """Remove secrets; raises `SecretNotFoundError`, having removed none, if one is not there."""
+        """Remove secrets: all of them, or none and `SecretNotFoundError` if one is not there."""
         known = await self.list()
         for name in names:
             if check_secret_name(name) not in known:
@@ -166,7 +167,7 @@ class CallSecrets:
                 f"there is no secret {name!r}: set it with `sequential-ecosystem keys set {name}`",
                 code=error.code,
             ) from None
-        except KeystoreError as error:
+        except SequentialError as error:
             raise CallError("RuntimeError", str(error), code=error.code) from error
         self._used[name] = value
         return value

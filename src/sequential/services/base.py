@@ -9,12 +9,51 @@ import msgspec
 from sequential.core.model import Allow, Failure, Outcome, RetryPolicy
 
 
+class Secrets(Protocol):
+    """The secrets of the keystore that a call may use. They are got at the moment of the call.
+
+    What a call got is taken out of its value and its error again before they are written down.
+    """
+
+    async def get(self, name: str) -> str:
+        """The value of a secret.
+
+        Raises `CallError` when there is none of this name or the task may not use it, `TryAgain`
+        when the store cannot be read at the moment; let them pass.
+        """
+        ...
+
+    def redacted(self, text: str) -> str:
+        """`text` without the secrets that this call got; for what a service logs."""
+        ...
+
+
+class NoSecrets:
+    """An empty keystore."""
+
+    async def get(self, name: str) -> str:
+        raise CallError("LookupError", f"there is no secret {name!r}", code="secret_not_found")
+
+    def redacted(self, text: str) -> str:
+        return text
+
+
+class Secret(msgspec.Struct, frozen=True):
+    """Marks a parameter of a local service's function that is filled in from the keystore.
+
+    As in `def find(id: str, token: Annotated[str, Secret("crm/token")])`. Tasks do not see it.
+    """
+
+    name: str
+
+
 class CallContext(msgspec.Struct, frozen=True):
     """What a service may know about the call it performs.
 
     `idempotency_key` is the same for every attempt of the call, also after a crash: send it along,
     or keep it with what was done, and doing the call twice does no harm. `created_at` is when the
     task asked for it, `updated_at` when it was changed last: by an attempt, or a retry of the run.
+    `secrets` resolves names of secrets.
     """
 
     run_id: str
@@ -26,6 +65,7 @@ class CallContext(msgspec.Struct, frozen=True):
     retry: RetryPolicy = RetryPolicy()
     created_at: str = ""
     updated_at: str = ""
+    secrets: Secrets = NoSecrets()
 
 
 class Service(Protocol):

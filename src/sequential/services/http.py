@@ -14,6 +14,7 @@ from sequential.services.address_guard import Policy, RefusedError, parse_rule
 from sequential.services.base import CallContext, CallError, TryAgain, unknown_method
 from sequential.services.http_request import REDIRECTS, Request, redirected, request_from
 from sequential.services.http_response import TRY_AGAIN, Answer, retry_after
+from sequential.services.http_secrets import refuse_elsewhere, with_secrets
 from sequential.services.http_settings import HttpSettings, Resolve
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ class HttpService:
         """Perform `fetch(url, method=, headers=, params=, json=, data=, timeout=, retries=, ...)`.
 
         Returns `{"status", "headers", "url", "encoding", "text" or "content"}`. Asks for another
-        attempt (`TryAgain`) only where repeating the request does no harm.
+        attempt (`TryAgain`) only where repeating the request does no harm. `{{secret:name}}` in the
+        value of a header is filled in here.
         """
         if method != "fetch":
             raise unknown_method(self, method)
@@ -63,6 +65,8 @@ class HttpService:
                 timeout=self._settings.timeout,
                 idempotency_key=context.idempotency_key,
             )
+            refuse_elsewhere(args, kwargs)
+            request = await with_secrets(request, context.secrets)
             policy = self._policy(context)
         except (TypeError, ValueError) as error:
             kind = "TypeError" if isinstance(error, TypeError) else "ValueError"

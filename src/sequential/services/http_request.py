@@ -20,7 +20,7 @@ REDIRECTS = frozenset({301, 302, 303, 307, 308})
 KEY = "idempotency-key"
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 # These belong to the connection, which is shared: a task that could set them could smuggle a
 # second request into it, or reach another site behind a host that it is allowed to reach.
@@ -78,6 +78,7 @@ class Request(msgspec.Struct, frozen=True):
     timeout: float = 60.0
     retries: int | None = None
     follow_redirects: bool = True
+    confidential: frozenset[str] = frozenset()  # headers, in lower case, that hold secrets
 
     @property
     def repeatable(self) -> bool:
@@ -101,7 +102,7 @@ def request_from(
     names none; POST and PATCH carry the idempotency key unless the caller set that header,
     None included.
     """
-    given = _named(args, kwargs)
+    given = named(args, kwargs)
     method = _method(given.get("method", "GET"))
     target, credentials = parse_url(given["url"])
     headers, left_out = _headers(given.get("headers"))
@@ -134,7 +135,7 @@ def parse_url(text: Any) -> tuple[Target, str | None]:
     if not isinstance(text, str):
         raise TypeError(f"url must be text, not {type(text).__name__}")
     text = text.strip()
-    if found := _CONTROL.search(text.replace("\t", "\n")):
+    if found := CONTROL.search(text.replace("\t", "\n")):
         raise ValueError(f"url holds the control character {found[0]!r}")
     try:
         parts = urlsplit(text)
@@ -182,7 +183,7 @@ def redirected(request: Request, status: int, location: str) -> Request:
         dropped |= _OF_BODY
     upgraded = target.origin == f"https://{base.authority}"
     if target.origin != base.origin and not upgraded:
-        dropped |= _SECRET
+        dropped |= _SECRET | request.confidential
     headers = [(name, value) for name, value in request.headers if name.lower() not in dropped]
     if credentials and not any(name.lower() == "authorization" for name, _ in headers):
         headers.append(("Authorization", credentials))
@@ -191,7 +192,8 @@ def redirected(request: Request, status: int, location: str) -> Request:
     )
 
 
-def _named(args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def named(args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `fetch` by name; `TypeError` for those it does not have."""
     if len(args) > len(ARGUMENTS):
         raise TypeError(f"fetch() takes {len(ARGUMENTS)} arguments, {len(args)} were given")
     given = dict(zip(ARGUMENTS, args, strict=False))
@@ -228,7 +230,7 @@ def _headers(given: Any) -> tuple[list[tuple[str, str]], list[str]]:
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise TypeError(f"headers: {name!r} must be text, not {type(value).__name__}")
         text = str(value).strip(" \t")
-        if _CONTROL.search(text):
+        if CONTROL.search(text):
             raise ValueError(f"headers: {name!r} holds a control character, such as a line break")
         headers.append((name, text))
     return headers, left_out

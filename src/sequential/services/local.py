@@ -3,7 +3,8 @@
 A file `services/crm.py` of a project is the service "crm", and each of its public functions a
 method: `await services.crm.find_customer(email=...)` calls `find_customer`. A function may be
 `async`; one that is not runs in a thread. A parameter annotated `CallContext` is filled in and not
-seen by the task. Methods with dots in their names are declared:
+seen by the task, and so is `token: Annotated[str, Secret("crm/token")]`, from the keystore. Methods
+with dots in their names are declared:
 
     service = LocalService("gmail")
 
@@ -16,6 +17,8 @@ This is trusted code: it runs in the worker's process, with all of its rights.
 import asyncio
 import inspect
 import logging
+import traceback
+import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +27,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from sequential.core.names import check_service_name
-from sequential.services.base import CallContext, CallError, TryAgain, unknown_method
+from sequential.services.base import CallContext, CallError, Secret, TryAgain, unknown_method
 
 THREADS = 32  # calls of one service that may run at a time, if its functions are not `async`
 
@@ -88,17 +91,19 @@ class LocalService:
         found = self._methods.get(method)
         if found is None:
             raise unknown_method(self, method)
-        bound = found.bind(args, kwargs, context)
+        bound = found.bind(args, kwargs, await found.provided(context))
         if found.is_async:
             try:
                 return await found.function(*bound.args, **bound.kwargs)
             except (Exception, SystemExit) as error:
-                raise _as_call_error(found.name, error) from error
+                raise _as_call_error(found.name, error, context) from error
         if self._threads is None:
             # Its own threads: a slow service shall not hold up DNS and files, which use the loop's.
             self._threads = ThreadPoolExecutor(THREADS, f"service-{self.name}")
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, copy_context().run, _perform, found, bound)
+        return await loop.run_in_executor(
+            self._threads, copy_context().run, _perform, found, bound, context
+        )
 
     async def close(self) -> None:
         threads, self._threads = self._threads, None
@@ -114,14 +119,24 @@ class _Method:
         self.name = name
         self.is_async = inspect.iscoroutinefunction(function)
         self._signature = inspect.signature(function)
-        self._context = _context_parameter(function, self._signature)
+        self._provided = _provided_parameters(function, self._signature)
         self._public = self._signature.replace(
-            parameters=[p for p in self._signature.parameters.values() if p.name != self._context]
+            parameters=[
+                p for p in self._signature.parameters.values() if p.name not in self._provided
+            ]
         )
 
+    async def provided(self, context: CallContext) -> dict[str, Any]:
+        """The arguments that the engine fills in: the context of the call, and secrets."""
+        return {
+            name: await context.secrets.get(what.name) if isinstance(what, Secret) else context
+            for name, what in self._provided.items()
+        }
+
     def bind(
-        self, args: Sequence[Any], kwargs: Mapping[str, Any], context: CallContext
+        self, args: Sequence[Any], kwargs: Mapping[str, Any], provided: Mapping[str, Any]
     ) -> inspect.BoundArguments:
+        """All arguments of one call; `CallError` when those of the task do not fit."""
         try:
             bound = self._public.bind(*args, **kwargs)
         except TypeError as error:
@@ -130,34 +145,49 @@ class _Method:
                 "TypeError", f"{self.name}{parameters}: {error}", code="invalid_call"
             ) from None
         bound.apply_defaults()
-        if self._context is None:
+        if not provided:
             return bound
-        arguments = {**bound.arguments, self._context: context}
+        arguments = {**bound.arguments, **provided}
         ordered = {name: arguments[name] for name in self._signature.parameters}
         return inspect.BoundArguments(self._signature, ordered)
 
 
-def _perform(method: _Method, bound: inspect.BoundArguments) -> Any:
+def _perform(method: _Method, bound: inspect.BoundArguments, context: CallContext) -> Any:
     try:
         return method.function(*bound.args, **bound.kwargs)
     except (Exception, SystemExit) as error:
-        raise _as_call_error(method.name, error) from error
+        raise _as_call_error(method.name, error, context) from error
 
 
-def _as_call_error(name: str, error: BaseException) -> Exception:
+def _as_call_error(name: str, error: BaseException, context: CallContext) -> Exception:
     if isinstance(error, CallError | TryAgain):
         return error
-    _log.info("the service method %s failed", name, exc_info=error)
+    if _log.isEnabledFor(logging.INFO):
+        told = context.secrets.redacted("".join(traceback.format_exception(error)))
+        _log.info("the service method %s failed: %s", name, told)
     return CallError("RuntimeError", f"{type(error).__name__}: {error}".removesuffix(": "))
 
 
-def _context_parameter(function: Callable[..., Any], signature: inspect.Signature) -> str | None:
-    try:
-        hints = typing.get_type_hints(function)
-    except Exception:  # an annotation that only type checkers can see
-        hints = {}
+def _provided_parameters(
+    function: Callable[..., Any], signature: inspect.Signature
+) -> dict[str, Secret | type[CallContext]]:
+    """The parameters that the engine fills in, and with what."""
+    found: dict[str, Secret | type[CallContext]] = {}
     for name, parameter in signature.parameters.items():
-        annotation = hints.get(name, parameter.annotation)
-        if annotation is CallContext or str(annotation).rpartition(".")[2] == "CallContext":
-            return name
-    return None
+        hint = _hint(function, parameter.annotation)
+        if hint is CallContext or str(hint).rpartition(".")[2] == "CallContext":
+            found[name] = CallContext
+        for mark in getattr(hint, "__metadata__", ()):
+            if isinstance(mark, Secret):
+                found[name] = mark
+    return found
+
+
+def _hint(function: Callable[..., Any], annotation: Any) -> Any:
+    """What an annotation means; one that only type checkers can see is left as it is."""
+    holder = types.SimpleNamespace(__annotations__={"it": annotation})
+    names = getattr(function, "__globals__", {})
+    try:
+        return typing.get_type_hints(holder, globalns=names, include_extras=True)["it"]
+    except Exception:
+        return annotation
