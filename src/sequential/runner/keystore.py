@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from sequential.core.model import Allow, Failure, Outcome
 from sequential.core.names import check_secret_name
-from sequential.core.redaction import Redaction
 from sequential.errors import (
     InvalidInputError,
     InvalidNameError,
@@ -24,6 +23,7 @@ from sequential.errors import (
     SequentialError,
     StorageError,
 )
+from sequential.runner.redaction import Redaction
 from sequential.services.base import CallError, TryAgain
 from sequential.storage.base import StorageAdapter
 

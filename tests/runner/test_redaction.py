@@ -7,7 +7,7 @@ from urllib.parse import quote, quote_plus
 import pytest
 
 from sequential.core.model import Failure, Outcome
-from sequential.core.redaction import Redaction, reference
+from sequential.runner.redaction import Redaction, reference
 
 SECRET = 'p"ä s/s+wörd'
 NAME = "{{secret:crm/token}}"
