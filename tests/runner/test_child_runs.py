@@ -167,6 +167,7 @@ async def test_a_retry_goes_down_to_the_child_that_failed(lab: Any) -> None:
         run = await engine.run("parent", {"children": 3})
         assert run.status is Status.FAILED
         broken = False
+        lab.clock.advance(1)
         await engine.retry(run.id)
         run = await engine.resume(run.id)
         assert run.value == [0, 1, 2]

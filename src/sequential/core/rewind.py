@@ -15,6 +15,8 @@ from sequential.core.transitions import Event, Happening, apply
 
 _UNDELIVERED = {"delivered_turn": None, "delivered_order": None, "delivered_at": None}
 
+_TIMED = ("clock.sleep", "events.wait")  # their time goes on to run while nobody drives the run
+
 
 def position(run: TaskRun) -> int:
     """The turn that a retry of this run goes back to."""
@@ -52,7 +54,7 @@ def _taken_up(call: StackRun, now: str) -> StackRun:
         result=None,
         error=None,
         attempts=0,
-        due_at=None,
+        due_at=call.due_at if call.operation in _TIMED else None,
         duration=None,
         size=None,
         updated_at=now,

@@ -137,6 +137,11 @@ class Engine:
         await self.services.close()
         await self.storage.close()
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether `stop` was called: this engine drives nothing any more."""
+        return self._stopped.is_set()
+
     def stop(self) -> None:
         """Park every run as soon as possible; `run` and `resume` then return the suspended run."""
         self._stopped.set()

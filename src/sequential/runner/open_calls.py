@@ -251,6 +251,6 @@ def cancelled(calls: Iterable[StackRun], now: str) -> list[StackRun]:
     return [
         call
         if call.status.is_settled
-        else evolve(call, status=CallStatus.CANCELLED, due_at=None, updated_at=now)
+        else evolve(call, status=CallStatus.CANCELLED, updated_at=now)
         for call in calls
     ]

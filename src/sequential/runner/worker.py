@@ -43,7 +43,7 @@ class Worker:
         self._concurrency = concurrency
         self._tasks = tasks
         self._sweep = sweep
-        self._driving: dict[str, asyncio.Task[None]] = {}
+        self._driving: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         self._stopping = False
         self.troubles: dict[str, SequentialError] = {}
@@ -63,7 +63,7 @@ class Worker:
         """Work until stopped; with `until_idle`, until nothing is due and nothing is driven."""
         await self._engine.listen(lambda run_id: self._changed.set())
         try:
-            while not self._stopping:
+            while not (self._stopping or self._engine.is_stopped):
                 self._changed.clear()
                 found = await self._take_due()
                 if until_idle and not found and not self._driving:
@@ -72,7 +72,7 @@ class Worker:
                     await self._engine.pause_for(self._changed, await self._until_next())
         finally:
             self._engine.stop()
-            await asyncio.gather(*self._driving.values())
+            await asyncio.gather(*self._driving)
 
     async def _take_due(self) -> int:
         """Begin to drive what is due, as far as there is room; returns how many were begun."""
@@ -86,7 +86,9 @@ class Worker:
             return 0
         self.troubles.pop("", None)
         for run in claimed:
-            self._driving[run.id] = asyncio.create_task(self._drive(run))
+            driving = asyncio.create_task(self._drive(run))
+            self._driving.add(driving)
+            driving.add_done_callback(self._done)
         return len(claimed)
 
     async def _drive(self, run: TaskRun) -> None:
@@ -98,9 +100,10 @@ class Worker:
             self.troubles[run.id] = error
         else:
             self.troubles.pop(run.id, None)
-        finally:
-            del self._driving[run.id]
-            self._changed.set()
+
+    def _done(self, driving: asyncio.Task[None]) -> None:
+        self._driving.discard(driving)
+        self._changed.set()
 
     async def _until_next(self) -> float:
         """Seconds to the next look: a run that waits for a time is not kept waiting longer."""
