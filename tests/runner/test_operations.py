@@ -137,7 +137,7 @@ async def test_a_program_that_fails_at_the_same_place_fails_again(lab: Any) -> N
 
 async def test_a_run_that_ran_out_of_time_gets_its_time_again(lab: Any) -> None:
     async with lab.engine() as engine:
-        run_id = await a_run(engine, SLEEPS, timeout=1800.0)
+        run_id = await a_run(engine, SLEEPS, timeout=2000.0)
         assert (await engine.resume(run_id)).error.code == "timeout"
         await engine.retry(run_id)
         assert (await engine.resume(run_id)).value == "slept"  # an hour after it began to sleep

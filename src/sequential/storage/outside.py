@@ -39,7 +39,7 @@ def operated(run: TaskRun, calls: Iterable[StackRun], happening: Happening, now:
     if Effect.CANCEL_CALLS not in effects:
         return Amendment(changed)
     given_up = tuple(
-        evolve(call, status=CallStatus.CANCELLED, due_at=None, updated_at=now)
+        evolve(call, status=CallStatus.CANCELLED, updated_at=now)
         for call in calls
         if not call.status.is_settled
     )
