@@ -12,8 +12,16 @@ from sequential.core.names import check_run_id, check_task_name
 from sequential.errors import InvalidNameError, RunNotFoundError
 from sequential.storage.files import Folder
 
-JOURNAL = re.compile(r"run-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.journal\Z")
+_JOURNAL = re.compile(r"run-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.journal\Z")
 _REMEMBERED = 10_000  # runs whose task is known without looking for it
+
+
+def is_run_id(text: str) -> bool:
+    try:
+        check_run_id(text)
+    except InvalidNameError:
+        return False
+    return True
 
 
 class RunFiles(NamedTuple):
@@ -75,7 +83,7 @@ class Places:
         """Every run, or those of one task or of a list of tasks, in no order."""
         for place in self.tasks_with_runs(task):
             for file in self._names_in(place.runs):
-                if match := JOURNAL.match(file):
+                if match := _JOURNAL.match(file):
                     yield place._replace(run_id=match[1])
 
     def tasks_with_runs(self, wanted: Any = None) -> Iterator[RunFiles]:
@@ -98,9 +106,7 @@ class Places:
 
     def find(self, run_id: str) -> RunFiles | None:
         """Where a run is; None if there is no such run."""
-        try:
-            check_run_id(run_id)
-        except InvalidNameError:
+        if not is_run_id(run_id):
             return None
         if (task := self._tasks.get(run_id)) and (run := self._run(task, run_id)):
             return run

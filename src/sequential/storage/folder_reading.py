@@ -237,9 +237,10 @@ class FolderReader(StorageAdapter):
                 continue
             asked = folder_inbox.waiting(task.runs)
             for run_id, known in self._index.scan(task, self._driven()):
-                place = task._replace(run_id=run_id)
-                if _is_due(known, now, is_asked=run_id in asked, place=place):
-                    due.append((-known.priority, known.since, place))
+                if known.may_be_due(now) or run_id in asked:
+                    place = task._replace(run_id=run_id)
+                    if _is_due(known, place, now, is_asked=run_id in asked):
+                        due.append((-known.priority, known.since, place))
         due.sort(key=lambda one: one[:2])
         return self._readable([place for _, _, place in due], limit)
 
@@ -301,14 +302,10 @@ class FolderReader(StorageAdapter):
             return None  # deleted since it was found
 
 
-def _is_due(known: Known, now: str, *, is_asked: bool, place: RunFiles) -> bool:
+def _is_due(known: Known, place: RunFiles, now: str, *, is_asked: bool) -> bool:
     if known.status is Status.RUNNING:
         return not is_locked(place)
-    if known.status is Status.PENDING:
-        return not known.is_timed or known.since <= now
-    if known.status is Status.SUSPENDED:
-        return is_asked or (known.is_timed and known.since <= now)
-    return False
+    return known.may_be_due(now) or (is_asked and known.status is Status.SUSPENDED)
 
 
 def split(call_id: str) -> tuple[str, int]:
