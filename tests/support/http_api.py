@@ -2,6 +2,8 @@
 
 /json/<n>              {"n": n}
 /echo                  the request as JSON: method, path, query, headers, body
+/mirror                the headers of the request as headers, reason and JSON; ?status=, and with
+                       ?to=<url> a redirect there with the header Authorization as its path
 /status/<code>         that status; ?retry_after=, ?retry_after_ms= add headers
 /flaky/<name>/<k>      503 for the first k requests, then 200; ?status=, ?retry_after=
 /slow/<seconds>        200 after a while
@@ -27,7 +29,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 
 @dataclass(frozen=True)
@@ -174,6 +176,22 @@ class _Handler(BaseHTTPRequestHandler):
                 "body": last.body.decode("latin-1"),
             }
         )
+
+    def route_mirror(self) -> None:
+        given = self.server.api.last.headers
+        own = {"host", "connection", "content-length", "accept", "accept-encoding"}
+        status = int(self.query.get("status", 302 if "to" in self.query else 200))
+        self.send_response(status, given.get("authorization"))
+        for name, value in given.items():
+            if name not in own:
+                self.send_header(f"Was-{name}", value)
+        if "to" in self.query:
+            self.send_header("Location", self.query["to"] + quote(given["authorization"]))
+        body = json.dumps(given).encode()
+        self.send_header("Content-Type", self.query.get("kind", "application/json"))
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
 
     def route_status(self, code: str) -> None:
         self.reply(int(code), b"" if code in ("204", "304") else f"status {code}".encode())

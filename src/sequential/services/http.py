@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sequential.core.model import Failure, Outcome
 from sequential.services.address_guard import Policy, RefusedError, parse_rule
-from sequential.services.base import CallContext, CallError, TryAgain, unknown_method
+from sequential.services.base import CallContext, CallError, Secrets, TryAgain, unknown_method
 from sequential.services.http_request import REDIRECTS, Request, redirected, request_from
 from sequential.services.http_response import TRY_AGAIN, Answer, retry_after
 from sequential.services.http_secrets import refuse_elsewhere, with_secrets
@@ -71,7 +71,7 @@ class HttpService:
         except (TypeError, ValueError) as error:
             kind = "TypeError" if isinstance(error, TypeError) else "ValueError"
             raise CallError(kind, str(error), code="invalid_call") from None
-        answer = await self._fetch(request, policy)
+        answer = await self._fetch(request, policy, context.secrets)
         if len(answer.body) > LARGE:
             value = await asyncio.to_thread(answer.value)
         else:
@@ -86,12 +86,12 @@ class HttpService:
         if pool is not None:
             await pool.close()
 
-    async def _fetch(self, request: Request, policy: Policy) -> Answer:
+    async def _fetch(self, request: Request, policy: Policy, secrets: Secrets) -> Answer:
         from sequential.services.http_pool import NetworkError  # noqa: PLC0415 - see _pool
 
         try:
             async with asyncio.timeout(request.timeout):
-                return await self._follow(request, policy)
+                return await self._follow(request, policy, secrets)
         except RefusedError as error:
             raise CallError("PermissionError", f"{request}: {error}", code="refused") from None
         except TimeoutError:
@@ -104,7 +104,7 @@ class HttpService:
             failure = Failure(error.type, f"{request}: {error}", code=code)
             raise _failed(request, failure, lasting=error.lasting) from error
 
-    async def _follow(self, request: Request, policy: Policy) -> Answer:
+    async def _follow(self, request: Request, policy: Policy, secrets: Secrets) -> Answer:
         from sequential.services.http_pool import NetworkError  # noqa: PLC0415 - see _pool
 
         for hop in range(self._settings.max_redirects + 1):
@@ -122,7 +122,10 @@ class HttpService:
             try:
                 request = redirected(request, answer.status, location)
             except ValueError as error:
-                raise NetworkError(f"a redirect leads nowhere: {error}", lasting=True) from None
+                # Such a message shows the beginning of an address, perhaps half of a secret.
+                hidden = secrets.redacted(location) != location
+                reason = "its address repeats a secret" if hidden else str(error)
+                raise NetworkError(f"a redirect leads nowhere: {reason}", lasting=True) from None
         raise NetworkError(f"more than {self._settings.max_redirects} redirects", lasting=True)
 
     def _pool(self) -> "Pool":
