@@ -275,7 +275,7 @@ class OperatorsContract(Contract):
         failure = Failure("CancelledError", "enough", "cancelled")
         ended = await other.change(run.id, Happening(Event.CANCEL, error=failure), SOON)
         assert (ended.status, ended.error, ended.ended_at) == (Status.CANCELLED, failure, SOON)
-        given_up = evolve(waiting, status=CallStatus.CANCELLED, due_at=None, updated_at=SOON)
+        given_up = evolve(waiting, status=CallStatus.CANCELLED, updated_at=SOON)
         assert await adapter.query_stack_runs(task_run_id=run.id) == [done, given_up]
         with pytest.raises(InvalidTransitionError):
             await adapter.change(run.id, Happening(Event.CANCEL), SOON)
