@@ -55,7 +55,8 @@ class ValkeyServer:
     def url(self) -> str:
         return f"redis:unix://{self.socket}"
 
-    def start(self) -> None:
+    def start(self, *, is_ready: bool = True) -> None:
+        """Start it; with `is_ready` False it may still be loading its data when this returns."""
         folder = {"dir": self.folder, "unixsocket": self.socket}
         arguments = [
             part for name, value in (folder | self.options).items() for part in (f"--{name}", value)
@@ -65,18 +66,19 @@ class ValkeyServer:
                 [find_binary(), *map(str, arguments)], stdout=log, stderr=log
             )
         end = time.monotonic() + 20
-        while not self._answers():
+        while not self._answers(is_ready):
             if self._process.poll() is not None or time.monotonic() > end:
                 self.kill()
                 raise RuntimeError((self.folder / "server.log").read_text()[-2000:])
             time.sleep(0.005)
 
-    def _answers(self) -> bool:
+    def _answers(self, is_ready: bool) -> bool:
         with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
             probe.settimeout(1)
             probe.connect(str(self.socket))
             probe.sendall(b"PING\r\n")
-            return probe.recv(64).startswith((b"+PONG", b"-NOAUTH"))
+            good = (b"+PONG", b"-NOAUTH") if is_ready else (b"+PONG", b"-NOAUTH", b"-LOADING")
+            return probe.recv(64).startswith(good)
         return False
 
     def send(self, signal_number: signal.Signals) -> None:

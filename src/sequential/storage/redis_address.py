@@ -1,7 +1,8 @@
 """The URL of a Redis store: which server, which prefix, and how it is shown without a password."""
 
+import re
 from typing import NamedTuple
-from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
 from sequential.errors import ConfigError
 
@@ -9,11 +10,13 @@ DEFAULT_URL = "redis://localhost:6379/0"
 DEFAULT_PREFIX = "sequential:"
 DEFAULT_TTL = 30 * 24 * 3600.0  # seconds that a finished run is kept
 _SCHEMES = {"redis": "redis", "rediss": "rediss", "valkey": "redis", "valkeys": "rediss"}
-_CLIENT = {
-    *("db", "username", "password", "client_name", "max_connections"),
+_OPTIONS = {
+    *("prefix", "ttl", "db", "username", "password", "client_name", "max_connections"),
     *("socket_timeout", "socket_connect_timeout"),
+}
+_TLS_OPTIONS = {
     *("ssl_cert_reqs", "ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile"),
-    *("ssl_check_hostname", "ssl_password", "ssl_min_version"),
+    *("ssl_check_hostname", "ssl_password"),
 }
 _SECRET = {"password", "ssl_password"}
 
@@ -41,18 +44,22 @@ def address(location: str, prefix: str | None, ttl: float | None) -> Address:
             f"{shown} is no address of a Redis server: write redis://host:6379/0, rediss://, "
             "valkey:// or redis:unix:///path"
         )
-    given_prefix, given_ttl = query.pop("prefix", None), query.pop("ttl", None)
-    if wrong := sorted(query.keys() - _CLIENT):
+    options = _OPTIONS | _TLS_OPTIONS if scheme == "rediss" else _OPTIONS
+    if wrong := sorted(query.keys() - options):
         raise ConfigError(
             f"{shown}: {wrong[0]!a} is no option of this store: there are "
-            f"{', '.join(sorted({'prefix', 'ttl', *_CLIENT}))}"
+            f"{', '.join(sorted(options))}"
         )
     try:
         _ = parts.port
     except ValueError as error:
         raise ConfigError(f"{shown} has no usable port: write a number") from error
+    if scheme != "unix" and not re.fullmatch("/?|/[0-9]+", parts.path):
+        raise ConfigError(f"{shown} does not end in the number of the database, as in host:6379/0")
+    given_prefix, given_ttl = query.pop("prefix", None), query.pop("ttl", None)
+    place = f"{scheme}://{parts.netloc}{parts.path}"  # urlunsplit drops the slashes of unix:///
     return Address(
-        urlunsplit(parts._replace(scheme=scheme, query=urlencode(query))),
+        f"{place}?{urlencode(query)}" if query else place,
         shown,
         _prefix(given_prefix if prefix is None else prefix, shown),
         _seconds(given_ttl if ttl is None else ttl, shown),
@@ -62,7 +69,8 @@ def address(location: str, prefix: str | None, ttl: float | None) -> Address:
 def _shown(parts: SplitResult, query: dict[str, str]) -> str:
     host = parts.netloc.rpartition("@")[2]
     query = {name: value for name, value in query.items() if name not in _SECRET}
-    return unquote(urlunsplit(parts._replace(netloc=host, query=urlencode(query))))
+    place = f"{parts.scheme}://{host}{parts.path}"
+    return f"{place}?{urlencode(query, safe=':/')}" if query else place
 
 
 def _prefix(given: str | None, shown: str) -> str:

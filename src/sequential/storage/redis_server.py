@@ -17,6 +17,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from sequential.errors import (
+    ConfigError,
     DamagedRunError,
     StorageError,
     StorageFullError,
@@ -33,6 +34,10 @@ LONGEST_PAUSE = 1.0  # seconds between two attempts
 
 _LOST = (exceptions.ConnectionError, exceptions.TimeoutError, OSError)
 _REFUSED = (exceptions.AuthenticationError, exceptions.AuthorizationError)
+_CHANGING = (
+    *(exceptions.BusyLoadingError, exceptions.ReadOnlyError, exceptions.MasterDownError),
+    *(exceptions.ClusterDownError, exceptions.TryAgainError),
+)
 _PASSING = ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY")
 
 
@@ -43,15 +48,18 @@ class Server:
         self.address = address
         self.patience = patience
         self._process = os.getpid()
-        pool: Any = client.BlockingConnectionPool.from_url(
-            address.url,  # its options go before these
-            max_connections=CONNECTIONS,
-            timeout=None,  # for a connection to become free
-            socket_timeout=SILENCE,
-            socket_connect_timeout=5.0,
-            protocol=2,
-            retry=Retry(NoBackoff(), 0),
-        )
+        try:
+            pool: Any = client.BlockingConnectionPool.from_url(
+                address.url,  # its options go before these
+                max_connections=CONNECTIONS,
+                timeout=None,  # for a connection to become free
+                socket_timeout=SILENCE,
+                socket_connect_timeout=5.0,
+                protocol=2,
+                retry=Retry(NoBackoff(), 0),
+            )
+        except ValueError as error:
+            raise ConfigError(f"{address.shown}: {error}") from error
         self.connections: client.Redis = client.Redis.from_pool(pool)
 
     async def close(self) -> None:
@@ -71,7 +79,8 @@ class Server:
             try:
                 return await self._send("EVALSHA", wanted.digest, *rest)
             except exceptions.NoScriptError:
-                return await self._send("EVAL", wanted.text, *rest)
+                pass  # the first one since the server was started
+            return await self._send("EVAL", wanted.text, *rest)
 
         answer: list[Any] = await self._patiently(attempt, None)
         return answer
@@ -91,11 +100,12 @@ class Server:
         while True:
             try:
                 return await attempt()
-            except (exceptions.RedisError, OSError) as error:
+            except (exceptions.RedisError, OSError) as raised:
+                error = _meant(raised)
                 is_loading = isinstance(error, exceptions.BusyLoadingError)
                 end = end or clock() + (self.patience if is_loading else patience)
                 if not is_passing(error) or clock() + pause > end:
-                    raise explain(error, self.address) from error
+                    raise explain(error, self.address) from raised
                 if isinstance(error, exceptions.ReadOnlyError):  # another one is in charge now
                     await self.connections.connection_pool.disconnect(inuse_connections=False)
             await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311
@@ -106,11 +116,21 @@ def is_passing(error: Exception) -> bool:
     """Whether it may be better soon: the connection is lost, the server starts or changes roles."""
     if isinstance(error, _REFUSED):
         return False
-    if isinstance(error, exceptions.ReadOnlyError | exceptions.BusyLoadingError):
+    if isinstance(error, _CHANGING):
         return True
     if isinstance(error, exceptions.ResponseError):
         return str(error).startswith(_PASSING)
     return isinstance(error, _LOST)
+
+
+def _meant(error: Exception) -> Exception:
+    """The refusal that the client has wrapped into the loss of the connection it was given on."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, (*_REFUSED, exceptions.ResponseError, exceptions.BusyLoadingError)):
+            return cause
+        cause = cause.__cause__
+    return error
 
 
 def explain(error: Exception, address: Address) -> StorageError:
@@ -143,7 +163,7 @@ def explain(error: Exception, address: Address) -> StorageError:
         )
     if isinstance(error, exceptions.NoPermissionError) or text.startswith("NOPERM"):
         return StorageError(f"{shown} forbids it to this user: {text}: permit it with ACL SETUSER")
-    if isinstance(error, exceptions.MovedError | exceptions.AskError) or re.match(
+    if isinstance(error, exceptions.ClusterError | exceptions.AskError) or re.match(
         "MOVED|ASK|CROSSSLOT|CLUSTERDOWN", text
     ):
         return StorageError(
