@@ -7,6 +7,8 @@ from sequential.testing.storage_contract import StorageContract
 
 
 class TestPostgresAdapter(StorageContract):
+    tells_others = True
+
     @pytest.fixture
     def open_adapter(self, postgres_url: str) -> Any:
         async def open_adapter() -> Any:

@@ -12,6 +12,7 @@ connection: nothing depends on a session, so a pooler may stand in between.
 
 import asyncio
 import os
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -21,6 +22,7 @@ from sequential.errors import StorageError
 from sequential.storage import postgres_errors, postgres_schema
 from sequential.storage.postgres_address import Address, parse
 from sequential.storage.postgres_connections import Connection, Connections
+from sequential.storage.postgres_listener import Listener
 from sequential.storage.sql_functions import SqlFunctionsAdapter
 from sequential.storage.sql_refusals import ConnectionLostError
 
@@ -31,6 +33,8 @@ class PostgresAdapter(SqlFunctionsAdapter):
     def __init__(self, address: Address) -> None:
         super().__init__(address.options.patience)
         self.address = address
+        self._tells = address.options.listen
+        self._listener: Listener | None = None
         self._open: tuple[Connections, int] | None = None
 
     async def init(self) -> None:
@@ -60,10 +64,23 @@ class PostgresAdapter(SqlFunctionsAdapter):
         connections, process = self._open
         if process != os.getpid():
             return  # a forked process: the connections belong to its parent
-        self.patience = 0.0
+        self.patience = 0.0  # what cannot be given back now, time gives back
+        if self._listener:
+            await self._listener.stop()
         await super().close()
         self._open = None
         await connections.close()
+
+    async def watch(self, changed: Callable[[str], None]) -> None:
+        await super().watch(changed)
+        self._opened()
+        if self._listener is None and self.address.options.listen:
+            self._listener = Listener(self.address, self._origin, self._hear)
+            await self._listener.start()
+
+    def _hear(self, run_id: str) -> None:
+        for changed in self._watchers:
+            changed(run_id)
 
     async def _send(self, function: str, arguments: bytes) -> str | None:
         connections = self._opened()

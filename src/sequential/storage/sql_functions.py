@@ -46,7 +46,9 @@ class SqlFunctionsAdapter(StorageAdapter):
     def __init__(self, patience: float = PATIENCE) -> None:
         super().__init__()
         self.patience = patience
-        self._origin: str | None = None  # marks our own news, where the database tells them
+        self._tells = False  # whether others can hear of what we did
+        self._origin = secrets.token_hex(4)  # marks our own news
+        self._news: set[str] = set()
         self._held: dict[str, Held] = {}
         self._records = Records()
         self._errands: set[asyncio.Task[None]] = set()
@@ -276,9 +278,14 @@ class SqlFunctionsAdapter(StorageAdapter):
         if claiming.cancelled() or claiming.exception():
             return
         for row in claiming.result()["runs"] or ():
-            errand = asyncio.ensure_future(self.release(row["id"], token))
-            self._errands.add(errand)
-            errand.add_done_callback(self._errands.discard)
+            self._send_off(self.release(row["id"], token))
+
+    def _send_off(self, errand: Coroutine[Any, Any, None]) -> None:
+        """Do something beside; if it fails, time will do it."""
+        task = asyncio.ensure_future(errand)
+        self._errands.add(task)
+        task.add_done_callback(self._errands.discard)
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     async def renew(self, run_id: str, token: str, until: str) -> int:
         arguments = {"id": run_id, "token": token, "until": until}
@@ -337,6 +344,21 @@ class SqlFunctionsAdapter(StorageAdapter):
         moment: str | None = await self._call("next_wakeup", arguments)
         return moment
 
+    # --- being told ------------------------------------------------------------------------------
+
+    def _announce(self, run_id: str) -> None:
+        super()._announce(run_id)
+        if self._tells:
+            if not self._news:
+                self._send_off(self._tell())
+            self._news.add(run_id)
+
+    async def _tell(self) -> None:
+        """Pass our news on to other processes; what comes together is told together."""
+        await asyncio.sleep(0)
+        news, self._news = self._news, set()
+        await self._call("tell", {"runs": list(news), "origin": self._origin})
+
     # --- inside ----------------------------------------------------------------------------------
 
     def _run(self, answer: Any, run_id: str) -> TaskRun:
@@ -349,11 +371,7 @@ class SqlFunctionsAdapter(StorageAdapter):
         self, function: str, arguments: Arguments, subject: str = "", request: str = ""
     ) -> Any:
         """The answer of a function; `subject` is what an error is about."""
-        arguments = {
-            **arguments,
-            "request": request or _request_id(),
-            **({"origin": self._origin} if self._origin else {}),
-        }
+        arguments = {**arguments, "request": request or _request_id()}
         give_up: float | None = None
         pause = 0.0
         clock = asyncio.get_running_loop().time

@@ -87,9 +87,10 @@ create table stack_runs (
     primary key (task_run_id, sequence)
 ) with (fillfactor = 80);
 
--- A call that was not delivered counts as delivered at the end of time.
-create index stack_runs_delivered
-    on stack_runs (task_run_id, (coalesce(delivered_turn, 9223372036854775807)));
+-- Both leave something out, so that a call that is looked for by its number is found by that only.
+create index stack_runs_undelivered on stack_runs (task_run_id) where delivered_turn is null;
+create index stack_runs_delivered on stack_runs (task_run_id, delivered_turn)
+    where delivered_turn is not null;
 create index stack_runs_pending on stack_runs (created_at, sequence) where status = 'pending';
 
 -- Values over 64 KiB. `record` is the id of a run or of a call, `field` its column.

@@ -5,6 +5,10 @@
 -- JSON, and run with the rights of their owner: whoever may execute them needs no right on tables.
 -- They rely on nothing but their arguments and the tables, so any connection may carry any call.
 --
+-- A connection keeps the plan of a statement, which it may have made while a table was empty; so
+-- plans that read whole tables are off, and where several indexes come into question, the plan is
+-- made anew each time ("force_custom_plan").
+--
 -- A refusal is an exception. Its SQLSTATE begins with "PT", then comes an HTTP status; its message
 -- is the stable code of the error, its detail what is to be known about it.
 
@@ -19,15 +23,6 @@ create or replace function _texts(items jsonb) returns text[]
 language sql immutable as $$
     select case when jsonb_typeof(items) = 'array'
         then array(select jsonb_array_elements_text(items)) end
-$$;
-
-create or replace function _tell(arguments jsonb, run text) returns void
-language plpgsql set search_path from current as $$
-begin
-    if arguments->>'origin' is not null then
-        perform pg_notify(current_schema(), concat_ws(' ', run, arguments->>'origin'));
-    end if;
-end
 $$;
 
 -- Whether this request is carried out for the first time. It waits for one that is in progress.
@@ -130,37 +125,38 @@ $$;
 create or replace function _change_calls(run text, calls jsonb) returns void
 language plpgsql set search_path from current as $$
 declare
-    changed bigint;
+    c jsonb;
 begin
-    update stack_runs s set
-        operation = coalesce(c->>'operation', s.operation),
-        status = coalesce(c->>'status', s.status),
-        input = case when c ? 'input' then c->>'input' else s.input end,
-        result = case when c ? 'result' then c->>'result' else s.result end,
-        error = case when c ? 'error' then c->>'error' else s.error end,
-        parent_stack_run_id = case when c ? 'parent_stack_run_id'
-            then c->>'parent_stack_run_id' else s.parent_stack_run_id end,
-        created_at = coalesce(c->>'created_at', s.created_at),
-        updated_at = coalesce(c->>'updated_at', s.updated_at),
-        fingerprint = coalesce(c->>'fingerprint', s.fingerprint),
-        attempts = coalesce((c->>'attempts')::bigint, s.attempts),
-        due_at = case when c ? 'due_at' then c->>'due_at' else s.due_at end,
-        duration = case when c ? 'duration' then (c->>'duration')::numeric else s.duration end,
-        size = case when c ? 'size' then (c->>'size')::bigint else s.size end,
-        "where" = case when c ? 'where' then c->>'where' else s."where" end,
-        requested_turn = coalesce((c->>'requested_turn')::bigint, s.requested_turn),
-        delivered_turn = case when c ? 'delivered_turn'
-            then (c->>'delivered_turn')::bigint else s.delivered_turn end,
-        delivered_order = case when c ? 'delivered_order'
-            then (c->>'delivered_order')::bigint else s.delivered_order end,
-        delivered_at =
-            case when c ? 'delivered_at' then c->>'delivered_at' else s.delivered_at end
-    from jsonb_array_elements(calls) c
-    where s.task_run_id = run and s.sequence = (c->>'sequence')::bigint;
-    get diagnostics changed = row_count;
-    if changed < jsonb_array_length(calls) then
-        perform _refuse('404', 'no_such_call', run);
-    end if;
+    -- One by one: a join might read all calls that the run has.
+    for c in select * from jsonb_array_elements(calls) loop
+        update stack_runs s set
+            operation = coalesce(c->>'operation', s.operation),
+            status = coalesce(c->>'status', s.status),
+            input = case when c ? 'input' then c->>'input' else s.input end,
+            result = case when c ? 'result' then c->>'result' else s.result end,
+            error = case when c ? 'error' then c->>'error' else s.error end,
+            parent_stack_run_id = case when c ? 'parent_stack_run_id'
+                then c->>'parent_stack_run_id' else s.parent_stack_run_id end,
+            created_at = coalesce(c->>'created_at', s.created_at),
+            updated_at = coalesce(c->>'updated_at', s.updated_at),
+            fingerprint = coalesce(c->>'fingerprint', s.fingerprint),
+            attempts = coalesce((c->>'attempts')::bigint, s.attempts),
+            due_at = case when c ? 'due_at' then c->>'due_at' else s.due_at end,
+            duration = case when c ? 'duration' then (c->>'duration')::numeric else s.duration end,
+            size = case when c ? 'size' then (c->>'size')::bigint else s.size end,
+            "where" = case when c ? 'where' then c->>'where' else s."where" end,
+            requested_turn = coalesce((c->>'requested_turn')::bigint, s.requested_turn),
+            delivered_turn = case when c ? 'delivered_turn'
+                then (c->>'delivered_turn')::bigint else s.delivered_turn end,
+            delivered_order = case when c ? 'delivered_order'
+                then (c->>'delivered_order')::bigint else s.delivered_order end,
+            delivered_at =
+                case when c ? 'delivered_at' then c->>'delivered_at' else s.delivered_at end
+        where s.task_run_id = run and s.sequence = (c->>'sequence')::bigint;
+        if not found then
+            perform _refuse('404', 'no_such_call', run);
+        end if;
+    end loop;
 end
 $$;
 

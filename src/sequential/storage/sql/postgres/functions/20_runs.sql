@@ -1,7 +1,8 @@
 -- Task runs: made, read, changed, searched, removed.
 
 create or replace function create_task_run(arguments jsonb) returns json
-language plpgsql security definer set search_path from current as $$
+language plpgsql security definer
+set search_path from current set enable_seqscan = off as $$
 declare
     run text := arguments->'run'->>'id';
 begin
@@ -26,20 +27,21 @@ begin
         return null;
     end if;
     perform _put_payloads(run, arguments->'payloads');
-    perform _tell(arguments, run);
     return null;
 end
 $$;
 
 create or replace function get_task_run(arguments jsonb) returns json
-language plpgsql security definer set search_path from current as $$
+language plpgsql security definer
+set search_path from current set enable_seqscan = off as $$
 begin
     return _run(arguments->>'id');
 end
 $$;
 
 create or replace function update_task_run(arguments jsonb) returns json
-language plpgsql security definer set search_path from current as $$
+language plpgsql security definer
+set search_path from current set enable_seqscan = off as $$
 declare
     run text := arguments->>'id';
 begin
@@ -71,7 +73,8 @@ $$;
 -- Runs, newest first, from behind the id `before` on. `filters` are lists of allowed values by
 -- column; null stands for a column without a value.
 create or replace function query_task_runs(arguments jsonb) returns json
-language plpgsql security definer set search_path from current as $$
+language plpgsql security definer
+set search_path from current set enable_seqscan = off as $$
 declare
     ids text[];
 begin
@@ -117,7 +120,8 @@ end
 $$;
 
 create or replace function find_run_ids(arguments jsonb) returns json
-language plpgsql security definer set search_path from current as $$
+language plpgsql security definer
+set search_path from current set enable_seqscan = off as $$
 declare
     prefix text := arguments->>'prefix';
 begin
@@ -130,7 +134,8 @@ end
 $$;
 
 create or replace function delete_task_run(arguments jsonb) returns json
-language plpgsql security definer set search_path from current as $$
+language plpgsql security definer
+set search_path from current set enable_seqscan = off as $$
 declare
     run record;
 begin

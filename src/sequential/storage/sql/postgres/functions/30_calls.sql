@@ -17,7 +17,8 @@ end
 $$;
 
 create or replace function create_stack_run(arguments jsonb) returns json
-language plpgsql security definer set search_path from current as $$
+language plpgsql security definer
+set search_path from current set enable_seqscan = off as $$
 declare
     run text := arguments->>'run';
 begin
@@ -32,7 +33,8 @@ end
 $$;
 
 create or replace function get_stack_run(arguments jsonb) returns json
-language plpgsql security definer set search_path from current as $$
+language plpgsql security definer
+set search_path from current set enable_seqscan = off as $$
 begin
     return _calls(array(
         select c from stack_runs c
@@ -42,7 +44,8 @@ end
 $$;
 
 create or replace function update_stack_run(arguments jsonb) returns json
-language plpgsql security definer set search_path from current as $$
+language plpgsql security definer
+set search_path from current set enable_seqscan = off as $$
 declare
     run text := arguments->>'run';
 begin
@@ -63,7 +66,8 @@ end
 $$;
 
 create or replace function delete_stack_run(arguments jsonb) returns json
-language plpgsql security definer set search_path from current as $$
+language plpgsql security definer
+set search_path from current set enable_seqscan = off as $$
 begin
     perform _drop_calls(arguments->>'run', jsonb_build_array(arguments->'sequence'));
     return null;
@@ -81,7 +85,8 @@ end
 $$;
 
 create or replace function query_stack_runs(arguments jsonb) returns json
-language plpgsql security definer set search_path from current as $$
+language plpgsql security definer
+set search_path from current set enable_seqscan = off as $$
 declare
     calls stack_runs[];
 begin
@@ -94,7 +99,8 @@ end
 $$;
 
 create or replace function get_pending_stack_runs(arguments jsonb) returns json
-language plpgsql security definer set search_path from current as $$
+language plpgsql security definer
+set search_path from current set enable_seqscan = off as $$
 begin
     return _calls(array(
         select c from stack_runs c where c.status = 'pending' order by c.created_at, c.sequence
@@ -103,13 +109,18 @@ end
 $$;
 
 create or replace function load_calls(arguments jsonb) returns json
-language plpgsql security definer set search_path from current as $$
+language plpgsql security definer
+set search_path from current set enable_seqscan = off set plan_cache_mode = force_custom_plan as $$
 begin
     return _calls(array(
-        select c from stack_runs c
-        where c.task_run_id = arguments->>'run'
-            and coalesce(c.delivered_turn, 9223372036854775807) > (arguments->>'after')::bigint
-        order by c.sequence
+        select late.c from (
+            select c from stack_runs c
+            where c.task_run_id = arguments->>'run' and c.delivered_turn is null
+            union all
+            select c from stack_runs c
+            where c.task_run_id = arguments->>'run'
+                and c.delivered_turn > (arguments->>'after')::bigint
+        ) late order by (late.c).sequence
     ));
 end
 $$;

@@ -6,7 +6,7 @@ language sql stable set search_path from current as $$
 $$;
 
 create or replace function _driven(task text, moment text, other_than text) returns bigint
-language plpgsql set search_path from current as $$
+language plpgsql set search_path from current set plan_cache_mode = force_custom_plan as $$
 begin
     return (
         select count(*) from task_runs t
@@ -31,7 +31,8 @@ end
 $$;
 
 create or replace function claim(arguments jsonb) returns json
-language plpgsql security definer set search_path from current as $$
+language plpgsql security definer
+set search_path from current set enable_seqscan = off as $$
 declare
     run text := arguments->>'id';
     moment text := arguments->>'now';
@@ -64,7 +65,8 @@ $$;
 
 -- Claim runs that are due and that nobody else is claiming at the moment.
 create or replace function claim_due(arguments jsonb) returns json
-language plpgsql security definer set search_path from current set enable_seqscan = off as $$
+language plpgsql security definer
+set search_path from current set enable_seqscan = off as $$
 declare
     moment text := arguments->>'now';
     most bigint := arguments->>'limit';
@@ -124,7 +126,8 @@ end
 $$;
 
 create or replace function renew(arguments jsonb) returns json
-language plpgsql security definer set search_path from current as $$
+language plpgsql security definer
+set search_path from current set enable_seqscan = off as $$
 declare
     found_answers bigint;
 begin
@@ -150,7 +153,8 @@ end
 $$;
 
 create or replace function release(arguments jsonb) returns json
-language plpgsql security definer set search_path from current as $$
+language plpgsql security definer
+set search_path from current set enable_seqscan = off as $$
 begin
     update task_runs t set lease_token = null, lease_until = null
     where t.id = arguments->>'id' and t.lease_token = arguments->>'token';
@@ -162,7 +166,8 @@ $$;
 -- `answers` is how many answers from outside the step has seen. What became of the row is what
 -- `core.journal.committed` says.
 create or replace function commit(arguments jsonb) returns json
-language plpgsql security definer set search_path from current as $$
+language plpgsql security definer
+set search_path from current set enable_seqscan = off as $$
 declare
     run text := arguments->>'id';
     changes jsonb := arguments->'changes';
@@ -202,16 +207,14 @@ begin
     if arguments ? 'snapshot' then
         perform _put_snapshot(run, arguments->'snapshot');
     end if;
-    if changes->>'status' <> 'running' then
-        perform _tell(arguments, run);
-    end if;
     return null;
 end
 $$;
 
 -- Change a run from outside, if it still is what the caller has seen.
 create or replace function amend(arguments jsonb) returns json
-language plpgsql security definer set search_path from current as $$
+language plpgsql security definer
+set search_path from current set enable_seqscan = off as $$
 declare
     run text := arguments->>'id';
     stored record;
@@ -234,7 +237,6 @@ begin
     perform _change_calls(run, arguments->'updated');
     perform _drop_calls(run, arguments->'dropped');
     perform _write_run(run, arguments);
-    perform _tell(arguments, run);
     return _run(run);
 end
 $$;

@@ -1,6 +1,5 @@
 -- Looking for work. None of this costs more with more runs that wait or are over: every part
--- begins at the end of an index that holds nothing else. A plan that reads the whole table would
--- only be chosen while there are no statistics; hence `enable_seqscan = off`.
+-- begins at the end of an index that holds nothing else.
 
 -- The query for ids of runs that are due, highest priority first, then the longest waiting.
 -- $1 now, $2 how many, $3 names of tasks (null: all), $4 names of tasks that are not wanted.
@@ -38,7 +37,8 @@ end
 $$;
 
 create or replace function wakeups(arguments jsonb) returns json
-language plpgsql security definer set search_path from current set enable_seqscan = off as $$
+language plpgsql security definer
+set search_path from current set enable_seqscan = off as $$
 declare
     ids text[];
 begin
@@ -50,7 +50,8 @@ end
 $$;
 
 create or replace function next_wakeup(arguments jsonb) returns json
-language plpgsql security definer set search_path from current set enable_seqscan = off as $$
+language plpgsql security definer
+set search_path from current set enable_seqscan = off set plan_cache_mode = force_custom_plan as $$
 declare
     moment text := arguments->>'now';
     tasks text[] := _texts(arguments->'tasks');
@@ -70,5 +71,17 @@ begin
         where t.status = 'running' and t.wake_at > moment
             and (tasks is null or t.task_identifier = any(tasks))
     )));
+end
+$$;
+
+-- Tell who listens that something has happened to runs. This is no part of what happened: whoever
+-- notifies in a transaction holds up the commits of all others that do, until the disk has it.
+create or replace function tell(arguments jsonb) returns json
+language plpgsql security definer
+set search_path from current set enable_seqscan = off as $$
+begin
+    perform pg_notify(current_schema(), concat_ws(' ', run, arguments->>'origin'))
+    from jsonb_array_elements_text(arguments->'runs') run;
+    return null;
 end
 $$;

@@ -1,7 +1,8 @@
 -- Task functions, the keystore, snapshots and logs.
 
 create or replace function store_task_function(arguments jsonb) returns json
-language plpgsql security definer set search_path from current as $$
+language plpgsql security definer
+set search_path from current set enable_seqscan = off as $$
 begin
     insert into task_functions as old
     select * from jsonb_populate_record(null::task_functions, arguments)
@@ -18,7 +19,8 @@ end
 $$;
 
 create or replace function get_task_function(arguments jsonb) returns json
-language plpgsql security definer set search_path from current as $$
+language plpgsql security definer
+set search_path from current set enable_seqscan = off as $$
 begin
     return (
         select to_json(f) from task_functions f where f.identifier = arguments->>'identifier'
@@ -27,7 +29,8 @@ end
 $$;
 
 create or replace function list_task_functions(arguments jsonb) returns json
-language plpgsql security definer set search_path from current as $$
+language plpgsql security definer
+set search_path from current set enable_seqscan = off as $$
 begin
     return (select json_agg(f order by f.identifier) from task_functions f);
 end
@@ -35,7 +38,8 @@ $$;
 
 -- Remove a task with all its runs; the answer is how many there were.
 create or replace function delete_task(arguments jsonb) returns json
-language plpgsql security definer set search_path from current as $$
+language plpgsql security definer
+set search_path from current set enable_seqscan = off as $$
 declare
     name text := arguments->>'identifier';
     busy text;
@@ -67,7 +71,8 @@ end
 $$;
 
 create or replace function set_keystore(arguments jsonb) returns json
-language plpgsql security definer set search_path from current as $$
+language plpgsql security definer
+set search_path from current set enable_seqscan = off as $$
 declare
     moment text := to_char(now() at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"');
 begin
@@ -78,14 +83,16 @@ end
 $$;
 
 create or replace function get_keystore(arguments jsonb) returns json
-language plpgsql security definer set search_path from current as $$
+language plpgsql security definer
+set search_path from current set enable_seqscan = off as $$
 begin
     return (select to_json(k.value) from keystore k where k.key = arguments->>'key');
 end
 $$;
 
 create or replace function delete_keystore(arguments jsonb) returns json
-language plpgsql security definer set search_path from current as $$
+language plpgsql security definer
+set search_path from current set enable_seqscan = off as $$
 declare
     removed bigint;
 begin
@@ -100,7 +107,8 @@ end
 $$;
 
 create or replace function list_keystore(arguments jsonb) returns json
-language plpgsql security definer set search_path from current as $$
+language plpgsql security definer
+set search_path from current set enable_seqscan = off as $$
 begin
     return (select json_agg(k.key order by k.key) from keystore k);
 end
@@ -116,7 +124,8 @@ end
 $$;
 
 create or replace function store_snapshot(arguments jsonb) returns json
-language plpgsql security definer set search_path from current as $$
+language plpgsql security definer
+set search_path from current set enable_seqscan = off as $$
 begin
     perform from task_runs t where t.id = arguments->>'run' for key share;
     if not found then
@@ -128,7 +137,8 @@ end
 $$;
 
 create or replace function get_snapshot(arguments jsonb) returns json
-language plpgsql security definer set search_path from current as $$
+language plpgsql security definer
+set search_path from current set enable_seqscan = off as $$
 begin
     return (
         select json_build_object('turn', s.turn, 'data', encode(s.data, 'base64'))
@@ -138,7 +148,8 @@ end
 $$;
 
 create or replace function append_log(arguments jsonb) returns json
-language plpgsql security definer set search_path from current as $$
+language plpgsql security definer
+set search_path from current set enable_seqscan = off as $$
 begin
     perform from task_runs t where t.id = arguments->>'run' for key share;
     if not found then
@@ -153,7 +164,8 @@ end
 $$;
 
 create or replace function get_log(arguments jsonb) returns json
-language plpgsql security definer set search_path from current as $$
+language plpgsql security definer
+set search_path from current set enable_seqscan = off as $$
 begin
     return (
         select json_agg(json_build_array(l.at, l.text) order by l.id)

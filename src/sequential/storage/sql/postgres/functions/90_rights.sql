@@ -1,7 +1,8 @@
 -- What is installed here, and who may use it.
 
 create or replace function about(arguments jsonb) returns json
-language plpgsql security definer set search_path from current as $$
+language plpgsql security definer
+set search_path from current set enable_seqscan = off as $$
 begin
     return (
         select json_build_object(
