@@ -166,7 +166,7 @@ def test_programs_run(block: Block, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", block.text],
         cwd=tmp_path,
-        env=environment(tmp_path),
+        env=environment(tmp_path) | {"PYTHONPATH": str(ROOT / "examples")},
         text=True,
         capture_output=True,
         timeout=60,
