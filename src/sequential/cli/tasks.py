@@ -282,6 +282,7 @@ def _print_task(project: Project, task: "TaskFunction", runs: "list[TaskRun]") -
             ),
             ("hosts", _allowed(hosts)),
             ("services", _allowed(services)),
+            ("secrets", _allowed(config.allow.secrets)),
             ("runs", ", ".join(f"{n} {status}" for status, n in counts.items()) or "none yet"),
         ]
     )
