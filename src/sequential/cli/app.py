@@ -34,6 +34,7 @@ COMMANDS = {
     "show": "history",
     "delete": "tasks",
     "config": "settings",
+    "keys": "keys",
 }
 
 EXIT_CODES = [
