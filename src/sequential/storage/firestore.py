@@ -13,15 +13,15 @@ write. No composite index is needed unless workers take care of some tasks only.
 import asyncio
 import os
 import re
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
 
 from sequential.core.journal import committed
 from sequential.core.model import (
     Amendment,
     Commit,
     LogLine,
+    RunEvent,
     Snapshot,
     StackRun,
     Status,
@@ -31,7 +31,6 @@ from sequential.core.model import (
 )
 from sequential.core.names import check_run_id, check_task_name
 from sequential.errors import (
-    ConfigError,
     DamagedRunError,
     LeaseLostError,
     RunChangedError,
@@ -40,23 +39,20 @@ from sequential.errors import (
 )
 from sequential.storage import (
     firestore_claim,
-    firestore_connection,
+    firestore_lists,
     firestore_parts,
     firestore_search,
     firestore_tasks,
     sql_records,
 )
-from sequential.storage.base import StorageAdapter, fence, fields, matches
+from sequential.storage.base import StorageAdapter, fence, fields
 from sequential.storage.firestore_claim import Lease
-from sequential.storage.firestore_connection import PATIENCE, Connection, Place
-from sequential.storage.firestore_runs import JOURNAL, RECORD, Draft, Page
-from sequential.storage.firestore_search import RUNS, Wanted, turned
+from sequential.storage.firestore_connection import PATIENCE, Connection
+from sequential.storage.firestore_place import Place, place_of
+from sequential.storage.firestore_runs import Draft
+from sequential.storage.firestore_search import Wanted
 from sequential.storage.firestore_store import RunDocuments
-from sequential.storage.firestore_values import Condition, Found
-
-DEFAULT_PREFIX = "sequential"
-_PAGE = 200  # documents that a list reads at once
-_PART = re.compile(r"(?!__.*__\Z)[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+from sequential.storage.outside import answered
 
 
 class FirestoreAdapter(StorageAdapter):
@@ -135,65 +131,24 @@ class FirestoreAdapter(StorageAdapter):
         found: list[TaskRun] = []
         if limit is not None and limit <= 0:
             return found
-        async for run in self._search_runs(filters, before):
+        page = {} if limit is None else {"page": min(limit, 200)}
+        async for run in firestore_lists.search(self._runs, filters, before, **page):
             if isinstance(run, TaskRun):
                 found.append(run)
                 if len(found) == limit:
                     break
         return found
 
-    async def _search_runs(
-        self, filters: dict[str, Any], before: str | None = None
-    ) -> AsyncIterator[TaskRun | DamagedRunError]:
-        async for row in self._rows(filters, before, RECORD):
-            try:
-                run = (await self._runs.open(row)).run
-            except DamagedRunError as error:
-                yield error
-            else:
-                if matches(run, filters) and (before is None or run.id < before):
-                    yield run
-
-    async def _rows(
-        self, filters: Mapping[str, Any], before: str | None, wanted: Sequence[str]
-    ) -> AsyncIterator[Found]:
-        """Documents of runs, newest first; some may not have what the filters say."""
-        if "id" not in filters:
-            async for row in self._pages(firestore_search.conditions(filters), before, wanted):
-                yield row
-            return
-        ids = [filters["id"]] if isinstance(filters["id"], str) else filters["id"]
-        names = {self._runs.name(i) for i in ids if firestore_search.is_run_id(str(i))}
-        found = await self._connection.get(sorted(names), wanted)
-        for name in sorted(found):
-            yield found[name]
-
-    async def _pages(
-        self, where: Sequence[Condition], before: str | None, wanted: Sequence[str]
-    ) -> AsyncIterator[Found]:
-        last = turned(before) if before and firestore_search.is_run_id(before) else None
-        while True:
-            rows = await self._connection.find(RUNS, where, behind=last, limit=_PAGE, fields=wanted)
-            for row in rows:
-                yield row
-            if len(rows) < _PAGE:
-                return
-            last = rows[-1].id
-
     async def find_run_ids(self, prefix: str, task: str | None = None) -> list[str]:
-        where = firestore_search.prefix_conditions(self._connection, prefix)
-        if where is None:
-            return []
-        rows = await self._connection.find(RUNS, where, fields=("task",))
-        ids = [turned(row.id) for row in rows if task in (None, row.fields["task"])]
-        return sorted(ids)
+        return await firestore_lists.find_ids(self._runs, prefix, task)
 
     async def delete_task_run(self, run_id: str) -> None:
         if not await firestore_tasks.delete_runs(self._runs, ids=[run_id]):
             raise RunNotFoundError(f"there is no run {run_id[:80]}")
 
     async def damaged(self) -> list[str]:
-        return [str(r) async for r in self._search_runs({}) if isinstance(r, DamagedRunError)]
+        runs = firestore_lists.search(self._runs, {})
+        return [str(run) async for run in runs if isinstance(run, DamagedRunError)]
 
     # --- stack runs ------------------------------------------------------------------------------
 
@@ -240,34 +195,10 @@ class FirestoreAdapter(StorageAdapter):
 
     async def query_stack_runs(self, **filters: Any) -> list[StackRun]:
         sql_records.known(StackRun, filters)
-        found: list[StackRun] = []
-        async for run_id in self._runs_with_calls(filters):
-            calls = await self._runs.reading(run_id, JOURNAL, self._runs.calls)
-            found += [call for call in calls or () if matches(call, filters)]
-        return sorted(found, key=lambda call: (call.task_run_id, call.sequence))
-
-    async def _runs_with_calls(self, filters: Mapping[str, Any]) -> AsyncIterator[str]:
-        if "task_run_id" in filters:
-            wanted = filters["task_run_id"]
-            for run_id in [wanted] if isinstance(wanted, str) else wanted:
-                yield run_id
-            return
-        seen: set[str] = set()
-        for where in firestore_search.waiting_conditions(filters.get("status")):
-            async for row in self._pages(where, None, ()):
-                if row.id not in seen:
-                    seen.add(row.id)
-                    yield turned(row.id)
+        return await firestore_lists.search_calls(self._runs, filters)
 
     async def load_calls(self, run_id: str, after: int = 0) -> list[StackRun]:
-        def is_needed(page: Page) -> bool:
-            return page.is_open or page.newest > after
-
-        async def late(found: Found) -> list[StackRun]:
-            calls = await self._runs.calls(found, is_needed)
-            return [c for c in calls if c.delivered_turn is None or c.delivered_turn > after]
-
-        return await self._runs.reading(run_id, JOURNAL, late) or []
+        return await firestore_lists.late_calls(self._runs, run_id, after)
 
     # --- task functions and keys -----------------------------------------------------------------
 
@@ -401,6 +332,19 @@ class FirestoreAdapter(StorageAdapter):
         self._announce(run.id)
         return run
 
+    async def answer(self, run_id: str, event: RunEvent | None, now: str) -> TaskRun:
+        async def write(draft: Draft) -> TaskRun:
+            assert draft.old is not None
+            run = answered(await self._runs.whole(draft.old), event, now)
+            if run is not draft.run:
+                draft.is_asserted = True
+                draft.set_run(run)
+            return run
+
+        run = await self._runs.change(run_id, write)
+        self._announce(run_id)
+        return run
+
     async def wakeups(
         self,
         now: str,
@@ -424,22 +368,4 @@ def create(
     location: str = "", project: str = "", database: str = "", patience: float = PATIENCE
 ) -> FirestoreAdapter:
     """The factory of `firestore://<project>/<collection>?database=<name>`."""
-    address = urlsplit(location if "://" in location else f"firestore://{location}")
-    options = dict(parse_qsl(address.query))
-    project = unquote(address.netloc) or project or firestore_connection.default_project()
-    prefix = unquote(address.path).strip("/") or DEFAULT_PREFIX
-    if not re.fullmatch(r"[a-z0-9.:-]{1,100}", project):
-        raise ConfigError(
-            f"{location!a} names no project of Google Cloud: write firestore://my-project, or set "
-            "GOOGLE_CLOUD_PROJECT"
-        )
-    parts = prefix.split("/")
-    if len(parts) % 2 == 0 or not all(_PART.fullmatch(part) for part in parts):
-        raise ConfigError(
-            f"{prefix!a} names no collection: write firestore://{project}/sequential, or below a "
-            f"document firestore://{project}/teams/one/sequential"
-        )
-    if unknown := options.keys() - {"database"}:
-        raise ConfigError(f"{location!a} has the option {min(unknown)!a}: there is only database")
-    database = options.get("database") or database or "(default)"
-    return FirestoreAdapter(Place(project, database, prefix), patience)
+    return FirestoreAdapter(place_of(location, project, database), patience)

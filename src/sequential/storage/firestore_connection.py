@@ -10,10 +10,9 @@ import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote
 
-import google.auth
 import grpc  # type: ignore[import-untyped]
 from google.auth.exceptions import GoogleAuthError
 from google.cloud.firestore_v1.services.firestore.transports import FirestoreGrpcTransport
@@ -21,6 +20,7 @@ from google.cloud.firestore_v1.types import firestore
 
 from sequential.errors import StorageError
 from sequential.storage import firestore_values
+from sequential.storage.firestore_place import Place
 from sequential.storage.firestore_values import Condition, Found
 
 PATIENCE = 20.0  # seconds in which a call is tried again
@@ -50,30 +50,6 @@ class ConflictError(Exception):
     def __init__(self, details: str, *, repeated: bool) -> None:
         super().__init__(details)
         self.repeated = repeated
-
-
-class Place(NamedTuple):
-    """Where the store is: a database, and what the names of its collections begin with."""
-
-    project: str
-    database: str
-    prefix: str  # "sequential", or "a/b/sequential" below the document a/b
-
-    @property
-    def root(self) -> str:
-        return f"projects/{self.project}/databases/{self.database}"
-
-    @property
-    def parent(self) -> str:
-        """What the collections belong to: the database, or a document."""
-        above, _, _ = self.prefix.rpartition("/")
-        return f"{self.root}/documents/{above}".rstrip("/")
-
-    def collection(self, kind: str) -> str:
-        return f"{self.prefix.rpartition('/')[2]}_{kind}"
-
-    def name(self, kind: str, document: str) -> str:
-        return f"{self.parent}/{self.collection(kind)}/{document}"
 
 
 class Connection:
@@ -225,18 +201,6 @@ def _channel(emulator: str) -> Any:
         return FirestoreGrpcTransport().grpc_channel
     except GoogleAuthError as error:
         raise _no_credentials(error) from error
-
-
-def default_project() -> str:
-    """The project that the surroundings name, or nothing."""
-    if project := os.environ.get("GOOGLE_CLOUD_PROJECT"):
-        return project
-    if os.environ.get("FIRESTORE_EMULATOR_HOST"):
-        return ""
-    try:
-        return google.auth.default()[1] or ""
-    except GoogleAuthError:
-        return ""
 
 
 def _no_credentials(error: GoogleAuthError) -> StorageError:
