@@ -18,6 +18,7 @@ from sequential.config import (
     lasting_secret,
     load_secret,
     load_settings,
+    masked,
     read_project_file,
     write_project_file,
 )
@@ -122,6 +123,67 @@ class TestLoading:
     ) -> None:
         monkeypatch.setenv("TASK_MAX_RETRIES", "7")
         assert load_settings(tmp_path).runner.retry.retries == 7
+
+
+class TestTheStore:
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "postgres://u:p@db.example/app",
+            "postgresql://db.example/app?sslmode=require",
+            "redis://cache.example:6379/0",
+            "rediss://cache.example",
+            "valkey://cache.example",
+            "firestore://project/collection",
+        ],
+    )
+    def test_a_url_of_a_server_reaches_its_adapter_whole(self, tmp_path: Path, url: str) -> None:
+        store(tmp_path, {"adaptor": "sqlite"})
+        assert load(tmp_path, DATABASE_URL=url).storage == url
+
+    @pytest.mark.parametrize(
+        "url", ["mysql://h/x", "postgresql+psycopg://h/x", "postgres", "", "https://h/x", "file:x"]
+    )
+    def test_a_url_of_another_program_changes_nothing(self, tmp_path: Path, url: str) -> None:
+        assert load(tmp_path, DATABASE_URL=url).adaptor == "default"
+
+    @pytest.mark.parametrize("key", ["SUPABASE_SERVICE_KEY", "SUPABASE_KEY", "SUPABASE_ANON_KEY"])
+    def test_supabase_is_chosen_by_its_url_and_a_key(self, tmp_path: Path, key: str) -> None:
+        url = {"SUPABASE_URL": "https://x.supabase.co"}
+        assert load(tmp_path, **url, **{key: "k"}).storage == "supabase"
+        assert load(tmp_path, **url).adaptor == "default"
+        assert load(tmp_path, **{key: "k"}).adaptor == "default"
+        assert load(tmp_path, **url, **{key: " "}).adaptor == "default"
+
+    def test_supabase_for_a_service_does_not_take_the_place_of_what_was_chosen(
+        self, tmp_path: Path
+    ) -> None:
+        supabase = {"SUPABASE_URL": "https://x.supabase.co", "SUPABASE_KEY": "k"}
+        assert load(tmp_path, **supabase, SQLITE_DB_PATH="a.db").adaptor.startswith("sqlite:")
+        assert load(tmp_path, **supabase, DATABASE_URL="redis://h").adaptor == "redis://h"
+        assert load(tmp_path, adaptor="folder", **supabase).adaptor == "folder"
+        for chosen in ("folder", "sqlite"):
+            store(tmp_path, {"adaptor": chosen})
+            assert load(tmp_path, **supabase).adaptor == chosen
+
+    @pytest.mark.parametrize(
+        ("text", "shown"),
+        [
+            ("postgres://ada:s3cret@host:5432/db", "postgres://ada:***@host:5432/db"),
+            ("postgres://ada:s3@cret@host/db", "postgres://ada:***@host/db"),
+            ("redis://:s3cret@host/0", "redis://:***@host/0"),
+            ("two: a://u:s3@h and b://u:s3@h", "two: a://u:***@h and b://u:***@h"),
+            ("postgres://host/db?password=s3cret&a=1", "postgres://host/db?password=***&a=1"),
+            ("host=h password=s3cret user=u", "host=h password=*** user=u"),
+            ("host=h password='s3 cret' user=u", "host=h password=*** user=u"),
+            ("rediss://h?ssl_password=s3cret", "rediss://h?ssl_password=***"),
+            ("postgres://ada@host:5432/db", "postgres://ada@host:5432/db"),
+            ("sqlite:./workflow.db", "sqlite:./workflow.db"),
+            ("write to a:b@c", "write to a:b@c"),
+        ],
+    )
+    def test_passwords_are_not_shown(self, text: str, shown: str) -> None:
+        assert masked(text) == shown
 
 
 class TestMistakes:

@@ -24,8 +24,16 @@ from sequential.services.http_settings import HttpSettings
 FILE_NAME = ".sequentialrc.json"
 KEY_FILE = Path(".sequential") / "secret.key"
 # What DATABASE_URL may begin with to choose a storage; any other belongs to another program.
-DATABASE_SCHEMES = ("sqlite",)
+DATABASE_SCHEMES = (
+    *("sqlite", "postgres", "postgresql", "redis", "rediss", "valkey", "valkeys", "firestore"),
+)
+SUPABASE_KEYS = ("SUPABASE_SERVICE_KEY", "SUPABASE_KEY", "SUPABASE_ANON_KEY")
 SQLITE_FILE = "tasks.db"  # in the project, unless another is named
+_PASSWORD = re.compile(
+    r"(?<=://)(?P<user>[^/?#@\s:]*):[^/?#\s]*@"  # user:password@host
+    r"|(?P<option>(password|passwd|apikey|secret|token)=)('[^']*'|[^&;,\s'\"]+)",
+    re.IGNORECASE,
+)
 _UNKNOWN = re.compile(r"unknown field `(?P<name>.*?)`( - at `\$\.(?P<path>.+)`)?\Z", re.DOTALL)
 
 
@@ -103,13 +111,31 @@ def load_settings(
     )
 
 
-def adaptor_variable(environment: Mapping[str, str] = os.environ) -> tuple[str, str] | None:
-    """The variable that chooses the storage, and what it chooses; None when none does."""
+def masked(text: str) -> str:
+    """`text` with asterisks for the passwords in URLs and connection strings."""
+
+    def without(found: re.Match[str]) -> str:
+        return f"{found['option']}***" if found["option"] else f"{found['user']}:***@"
+
+    return _PASSWORD.sub(without, text)
+
+
+def adaptor_variable(
+    environment: Mapping[str, str] = os.environ, stored: str = "default"
+) -> tuple[str, str] | None:
+    """The variable that chooses the storage, and what it chooses; None when none does.
+
+    `stored` is what the file says. The variables of Supabase count only where it says nothing, as
+    they are often set for the tasks' own services.
+    """
     url = environment.get("DATABASE_URL", "").strip()
     if ":" in url and url.partition(":")[0].lower() in DATABASE_SCHEMES:
         return "DATABASE_URL", url
     if path := environment.get("SQLITE_DB_PATH", "").strip():
         return "SQLITE_DB_PATH", f"sqlite:{path}"
+    has_key = any(environment.get(name, "").strip() for name in SUPABASE_KEYS)
+    if stored == "default" and has_key and environment.get("SUPABASE_URL", "").strip():
+        return "SUPABASE_URL", "supabase"
     return None
 
 
@@ -118,7 +144,7 @@ def _adaptor(project: Path, given: str | None, stored: str, environment: Mapping
 
     `sqlite` alone means the file that `SQLITE_DB_PATH` names, where it does.
     """
-    _, chosen = adaptor_variable(environment) or ("", stored)
+    _, chosen = adaptor_variable(environment, stored) or ("", stored)
     chosen = given or chosen
     name, _, location = chosen.partition(":")
     if name.lower() != "sqlite" or (given and location):

@@ -18,7 +18,7 @@ def project(
     monkeypatch.chdir(tmp_path)
     for variable in ("TASK_TIMEOUT", "TASK_MAX_RETRIES", "SEQUENTIAL_DEBUG", "NO_COLOR"):
         monkeypatch.delenv(variable, raising=False)
-    for variable in ("DATABASE_URL", "SQLITE_DB_PATH"):
+    for variable in ("DATABASE_URL", "SQLITE_DB_PATH", "SUPABASE_URL", "SEQUENTIAL_SECRET"):
         monkeypatch.delenv(variable, raising=False)
     return Project(tmp_path, capsys)
 

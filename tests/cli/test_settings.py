@@ -101,6 +101,36 @@ def test_show_names_the_origin_of_each_setting(
     assert lines["defaults.userId"] == ['"john"', ".sequentialrc.json"]
 
 
+URL = "postgres://ada:s3cret@127.0.0.1:1/app"
+
+
+def test_the_password_of_a_database_is_never_shown(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = [project.ok("config", "set", "adaptor", URL)]
+    assert stored()["adaptor"] == URL
+    commands = [("show",), ("show", "--json"), ("get", "adaptor")]
+    shown += [project.ok("config", *command) for command in commands]
+    monkeypatch.setenv("DATABASE_URL", URL.replace("postgres", "postgresql"))
+    shown += [project.ok("config", *command) for command in commands]
+    assert all("ada:***@127.0.0.1:1/app" in done.out for done in shown)
+    shown += [project("list"), project("--storage", URL.replace("postgres", "postgers"), "list")]
+    assert [done.code for done in shown[-2:]] != [0, 0]
+    assert "s3cret" not in "".join(done.out + done.err for done in shown)
+
+
+def test_a_supabase_project_is_named_as_the_origin(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SUPABASE_URL", "https://x.supabase.co")
+    monkeypatch.setenv("SUPABASE_ANON_KEY", "s3cret")
+    shown = project.ok("config", "show", "--json").json
+    assert shown["settings"]["adaptor"] == "supabase"
+    assert shown["origins"]["adaptor"] == "SUPABASE_URL"
+    assert project.ok("config", "set", "adaptor", "folder").err == ""
+    assert project.ok("config", "get", "adaptor").out == "folder\n"
+
+
 def test_set_says_when_the_environment_has_the_last_word(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -154,6 +154,10 @@ def _refused(error: click.UsageError, program: str) -> int:
 
 def _error(message: str, code: int) -> int:
     text = output.one_line(message)
+    if "://" in text or "=" in text:
+        from sequential.config import masked
+
+        text = masked(text)
     output.err(f"{output.style('Error:', 'red', bold=True, file=sys.stderr)} {text}")
     return code
 

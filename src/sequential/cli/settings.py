@@ -47,9 +47,10 @@ def show_command(project: Project, as_json: bool) -> None:
     from sequential.config import FILE_NAME, read_project_file
 
     file = project.folder / FILE_NAME
-    settings = _in_force(project)
+    settings = _shown(_in_force(project))
     flat = _flat(settings)
-    origins = {key: _origin(key, _given(read_project_file(project.folder))) for key in flat}
+    content = read_project_file(project.folder)
+    origins = {key: _origin(key, content) for key in flat}
     if as_json:
         output.document(
             {
@@ -83,7 +84,7 @@ def get_command(project: Project, key: str | None, named_key: str | None) -> Non
     """The value of a setting that is in force: text as it is, anything else as JSON."""
     from sequential.config import ProjectFile, get_setting
 
-    content = ProjectFile(**_in_force(project))
+    content = ProjectFile(**_shown(_in_force(project)))
     value = get_setting(content, _one_of(key, named_key, "KEY"))
     output.out(output.clean_lines(value) if isinstance(value, str) else output.json_text(value))
 
@@ -114,6 +115,7 @@ def set_command(
         FILE_NAME,
         change_setting,
         get_setting,
+        masked,
         read_project_file,
         write_project_file,
     )
@@ -127,10 +129,11 @@ def set_command(
     write_project_file(project.folder, content)
     written = get_setting(content, chosen)
     shown = written if isinstance(written, str) else output.json_text(written, None)
+    shown = masked(shown) if chosen == "adaptor" else shown
     output.out(f"{output.clean(chosen)} = {output.clean(shown)}")
     if chosen == "adaptor":
         _remark_on_adaptor(project, content.adaptor)
-    for variable, decided in _deciding().items():
+    for variable, decided in _deciding(content).items():
         if decided == chosen:
             output.hint(f"The variable {variable} is set and has the last word over {FILE_NAME}.")
 
@@ -177,6 +180,13 @@ def _in_force(project: Project) -> dict[str, Any]:
     }
 
 
+def _shown(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings without the password of a database."""
+    from sequential.config import masked
+
+    return settings | {"adaptor": masked(settings["adaptor"])}
+
+
 def _given(content: "ProjectFile") -> set[str]:
     """The keys that the file itself sets."""
     import msgspec
@@ -185,23 +195,23 @@ def _given(content: "ProjectFile") -> set[str]:
     return set(_flat(tree))
 
 
-def _deciding() -> dict[str, str]:
+def _deciding(content: "ProjectFile") -> dict[str, str]:
     """The variables that are set and have the last word, with the keys they decide."""
     from sequential.config import adaptor_variable
 
     found = {name: key for name, key in VARIABLES.items() if os.environ.get(name, "").strip()}
-    if chosen := adaptor_variable():
+    if chosen := adaptor_variable(stored=content.adaptor):
         found[chosen[0]] = "adaptor"
     return found
 
 
-def _origin(key: str, given: set[str]) -> str:
-    for variable, decided in _deciding().items():
+def _origin(key: str, content: "ProjectFile") -> str:
+    for variable, decided in _deciding(content).items():
         if decided == key:
             return variable
     from sequential.config import FILE_NAME
 
-    return FILE_NAME if key in given else "default"
+    return FILE_NAME if key in _given(content) else "default"
 
 
 def _flat(tree: dict[str, Any], before: str = "") -> dict[str, Any]:
