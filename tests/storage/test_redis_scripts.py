@@ -20,7 +20,7 @@ from sequential.core.model import (
     TaskRun,
     evolve,
 )
-from sequential.errors import DamagedRunError, StorageError
+from sequential.errors import DamagedRunError, StorageError, ValueNotSupportedError
 from sequential.storage.redis import RedisAdapter, create
 from sequential.testing.storage_contract import LATER, NOW, SOON, delivered, new_call, new_run
 from support.valkey_server import ValkeyServer, shared_valkey
@@ -232,6 +232,31 @@ async def test_a_run_that_others_removed_is_no_ghost(adapter: RedisAdapter) -> N
     assert await adapter.wakeups(NOW) == [runs[0].id, runs[2].id]
     assert len(await adapter.claim_due("t", NOW, SOON, 5)) == 2
     assert await adapter.damaged() == []
+
+
+async def test_a_damaged_run_is_in_nobodys_way(adapter: RedisAdapter) -> None:
+    runs = [await adapter.create_task_run(new_run(i)) for i in range(3)]
+    client, prefix = adapter._server.connections, adapter._address.prefix
+    await client.hset(f"{prefix}run:{runs[0].id}", "input", "{not json")
+    with pytest.raises(DamagedRunError):
+        await adapter.claim(runs[0].id, "t", NOW, SOON)
+    claimed = await adapter.claim_due("t", NOW, SOON, 5)
+    assert {run.id for run in claimed} == {runs[1].id, runs[2].id}
+    assert await adapter.claim_due("t", NOW, SOON, 5) == []
+
+
+@pytest.mark.parametrize(
+    "changes", [{"input": {"a": "\ud800"}}, {"code": "\ud800"}, {"wake_at": "\ud800"}]
+)
+async def test_text_that_is_not_unicode_is_refused(
+    adapter: RedisAdapter, changes: dict[str, Any]
+) -> None:
+    with pytest.raises(ValueNotSupportedError, match="surrogate"):
+        await adapter.create_task_run(new_run(**changes))
+    assert [*await keys_of(adapter)] == [f"{adapter._address.prefix}version".encode()]
+    assert await adapter.query_task_runs(wake_at="\ud800") == []
+    assert await adapter.query_task_runs(task_identifier="\ud800") == []
+    assert await adapter.get_task_run("\ud800") is None
 
 
 async def test_a_full_task_does_not_hide_the_others(adapter: RedisAdapter) -> None:

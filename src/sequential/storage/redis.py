@@ -33,6 +33,7 @@ from sequential.errors import (
     RunBusyError,
     RunChangedError,
     RunExistsError,
+    RunNotFoundError,
     StorageError,
 )
 from sequential.storage import redis_records, redis_steps, sql_records
@@ -186,7 +187,11 @@ class RedisAdapter(TaskStore):
         answer = await self._run("claim", run_id, [utf8(token), now, until])
         if answer[0] != b"ok":
             raise redis_steps.refusal(run_id, now, answer)
-        return [await self._take(run_id, token, answer[1])]
+        try:
+            return [await self._take(run_id, token, answer[1])]
+        except BaseException:
+            self._give_back(run_id, token)
+            raise
 
     async def claim_due(  # noqa: PLR0917
         self,
@@ -204,14 +209,16 @@ class RedisAdapter(TaskStore):
     async def _claim_due(self, token: str, now: str, until: str, limit: int, *names: Any) -> Any:
         items = [utf8(token), now, until, limit, *redis_steps.tasks(*names)]
         _, found = await self._call("claim_due", [], items)
-        return [await self._take(run_id.decode(), token, cells) for run_id, cells in found]
+        claimed = []
+        for run_id, cells in found:
+            try:
+                claimed.append(await self._take(run_id.decode(), token, cells))
+            except (DamagedRunError, RunNotFoundError):
+                continue  # the lease lasts: until then it is in nobody's way
+        return claimed
 
     async def _take(self, run_id: str, token: str, cells: Sequence[bytes]) -> TaskRun:
-        try:
-            run = await self._reader.run_of(run_id, cells)
-        except BaseException:
-            self._give_back(run_id, token)
-            raise
+        run = await self._reader.run_of(run_id, cells)
         self._held[run_id] = Held(token, run)
         return run
 
@@ -236,7 +243,11 @@ class RedisAdapter(TaskStore):
             task.add_done_callback(self._returns.discard)
 
     async def renew(self, run_id: str, token: str, until: str) -> int:
-        _, answers = await self._run("renew", run_id, [utf8(token), until])
+        try:
+            _, answers = await self._run("renew", run_id, [utf8(token), until])
+        except LeaseLostError:
+            self._drop(run_id, token)
+            raise
         return int(answers)
 
     async def release(self, run_id: str, token: str) -> None:

@@ -2,7 +2,7 @@
 
 import re
 from typing import NamedTuple
-from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from sequential.errors import ConfigError
 
@@ -18,7 +18,6 @@ _TLS_OPTIONS = {
     *("ssl_cert_reqs", "ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile"),
     *("ssl_check_hostname", "ssl_password"),
 }
-_SECRET = {"password", "ssl_password"}
 
 
 class Address(NamedTuple):
@@ -38,7 +37,7 @@ def address(location: str, prefix: str | None, ttl: float | None) -> Address:
     parts = urlsplit(location if "://" in location else f"redis://{location}")
     scheme = "unix" if parts.scheme == "unix" else _SCHEMES.get(parts.scheme)
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
-    shown = _shown(parts, query)
+    shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     if scheme is None:
         raise ConfigError(
             f"{shown} is no address of a Redis server: write redis://host:6379/0, rediss://, "
@@ -64,13 +63,6 @@ def address(location: str, prefix: str | None, ttl: float | None) -> Address:
         _prefix(given_prefix if prefix is None else prefix, shown),
         _seconds(given_ttl if ttl is None else ttl, shown),
     )
-
-
-def _shown(parts: SplitResult, query: dict[str, str]) -> str:
-    host = parts.netloc.rpartition("@")[2]
-    query = {name: value for name, value in query.items() if name not in _SECRET}
-    place = f"{parts.scheme}://{host}{parts.path}"
-    return f"{place}?{urlencode(query, safe=':/')}" if query else place
 
 
 def _prefix(given: str | None, shown: str) -> str:

@@ -16,18 +16,16 @@ async def durability(server: Server) -> tuple[str, str]:
         try:
             found |= _pairs(await server.command("CONFIG", "GET", name, patience=0))
         except StorageError:  # services do not let their users look
-            return (
-                "unknown: the server does not tell its settings",
-                "",
-            )
+            return "unknown: the server does not tell its settings", ""
     shown, complaints = _promise(found), []
     if found.get("appendonly") != "yes":
-        complaints.append("it keeps runs in memory only (appendonly no), a restart may lose them")
+        complaints.append("a restart may lose all runs: set `appendonly yes`")
     policy = found.get("maxmemory-policy", "noeviction")
     if policy != "noeviction" and found.get("maxmemory", "0") != "0":
-        complaints.append(f"it may remove keys when memory is short (maxmemory-policy {policy})")
-    warning = f"{server.address.shown}: {' and '.join(complaints)}: see docs/redis.md"
-    return shown, warning if complaints else ""
+        complaints.append(
+            f"`maxmemory-policy {policy}` removes runs when memory is short: set `noeviction`"
+        )
+    return shown, f"{server.address.shown}: {'; '.join(complaints)}" if complaints else ""
 
 
 def _promise(found: dict[str, str]) -> str:
