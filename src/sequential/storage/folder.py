@@ -125,6 +125,8 @@ class FolderAdapter(FolderWriter):
             if lease is None:
                 await self._do(self.places.existing, run_id)
             raise LeaseLostError
+        if lease.run.lease_token != token:
+            raise LeaseLostError  # it has just been taken away
         return lease.run.answers
 
     async def release(self, run_id: str, token: str) -> None:

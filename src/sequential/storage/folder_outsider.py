@@ -49,10 +49,10 @@ class Outsider:
                 return run
             except RunBusyError:
                 place: RunFiles = await self._do(self._places.existing, run_id)
-            name: str = await self._do(folder_inbox.post, place, request)
+            name = await self._post(place, request)
             match await self._wait(place, name, request):
                 case Fate.CARRIED_OUT:
-                    return await self._read(run_id)
+                    return await self._done(place)
                 case Fate.WAITING:
                     return await self._give_up(place, name, request)
                 case Fate.DAMAGED:
@@ -72,6 +72,15 @@ class Outsider:
             return lease.run
 
         return apply
+
+    async def _post(self, place: RunFiles, request: Request) -> str:
+        posting = asyncio.ensure_future(self._do(folder_inbox.post, place, request))
+        try:
+            name: str = await asyncio.shield(posting)
+        except asyncio.CancelledError:  # the thread goes on
+            await self._do(folder_inbox.withdraw, place, await posting)
+            raise
+        return name
 
     async def _wait(self, place: RunFiles, name: str, request: Request) -> Fate:
         """How it went with a request, after a while."""
@@ -95,6 +104,16 @@ class Outsider:
                 pass  # somebody drives it again, and will look into the inbox
         return folder_inbox.fate(place, name)
 
+    async def _done(self, place: RunFiles) -> TaskRun:
+        """The run after a request was carried out; one that was stopped is free to be changed."""
+        run = await self._read(place.run_id)
+        end = time.monotonic() + ANSWER_PATIENCE
+        while run.lease_token is None and time.monotonic() < end:
+            if not await self._do(is_locked, place):
+                break
+            await asyncio.sleep(_PAUSE)
+        return run
+
     async def _give_up(self, place: RunFiles, name: str, request: Request) -> TaskRun:
         """Nobody reacts: an answer stays in the inbox, anything else is taken back."""
         if request.happening is None:
@@ -105,7 +124,7 @@ class Outsider:
                 "changed: end that process and try again"
             )
         if await self._do(folder_inbox.fate, place, name) is Fate.CARRIED_OUT:
-            return await self._read(place.run_id)
+            return await self._done(place)
         raise RunBusyError(
             f"the process that drives run {place.run_id} has not finished what was asked: look at "
             "the run again in a moment"
