@@ -149,7 +149,13 @@ def test_no_adapter_is_imported_before_it_is_chosen() -> None:
 
 MISSING = """
 import asyncio, sys
-sys.modules[sys.argv[2]] = None
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name == sys.argv[2]:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Missing())
 from sequential.errors import ConfigError
 from sequential.storage.registry import create_adapter
 try:
@@ -166,14 +172,18 @@ except ConfigError as error:
         ("postgresql://localhost/db", "psycopg", "postgres"),
         ("redis://localhost", "redis", "redis"),
         ("valkey://localhost", "redis", "redis"),
-        ("firestore://project", "google.cloud.firestore", "firestore"),
+        ("firestore://project", "google", "firestore"),
+        ("firestore://project", "google.cloud", "firestore"),
+        ("firestore://project", "google.cloud.firestore_v1", "firestore"),
+        ("firestore://project", "google.auth", "firestore"),
+        ("firestore://project", "grpc", "firestore"),
     ],
 )
 def test_what_is_missing_is_named_with_the_extra_that_brings_it(
     url: str, package: str, extra: str
 ) -> None:
     command = [sys.executable, "-c", MISSING, url, package]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=60)
     assert done.stdout == (
         f"the storage adapter {extra} needs the package {package}: "
         f"pip install 'sequential-ecosystem[{extra}]'\n"

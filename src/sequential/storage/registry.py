@@ -39,8 +39,9 @@ _SAME = {
     "valkey": "redis",
     "valkeys": "redis",
 }
-# What an adapter needs beyond the base installation: the extra of the same name brings it.
-_NEEDED = {"postgres": "psycopg", "redis": "redis", "firestore": "google.cloud.firestore"}
+# Packages that an adapter needs beyond the base installation: the extra of the same name brings
+# them. Of some there may be a part that others brought, such as `google`.
+_NEEDED = {"postgres": ("psycopg",), "redis": ("redis",), "firestore": ("google", "grpc")}
 _registered: dict[str, Factory] = {}
 
 
@@ -107,7 +108,7 @@ def _imported(name: str, place: str) -> Factory:
     try:
         factory: Factory = getattr(importlib.import_module(module), attribute)
     except ModuleNotFoundError as error:
-        if not (error.name and f"{_NEEDED.get(name)}.".startswith(f"{error.name}.")):
+        if (error.name or "").partition(".")[0] not in _NEEDED.get(name, ()):
             raise
         raise ConfigError(
             f"the storage adapter {name} needs the package {error.name}: "
