@@ -19,36 +19,45 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+ASKED_FOR_PASSWORD = "locked"  # a user who has to give one, by TCP; all others are trusted
 _QUICK = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 
 class PostgresServer:
     """A server with an empty cluster; `durable`: what is committed survives SIGKILL."""
 
-    def __init__(self, *, durable: bool = False, tcp: bool = False) -> None:
+    def __init__(self, *, durable: bool = False) -> None:
         self.base = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))  # sockets have short paths
-        self._user = _user_for_servers()
-        self._binaries = _readable(_binaries(), self._user, self.base)
+        self.user = _user_for_servers()
+        self._binaries = _readable(_binaries(), self.user, self.base)
         self._durable = durable
-        self.port = _free_port() if tcp else 5432
-        self._tcp = tcp
+        self.port = _free_port()
         self._process: subprocess.Popen[bytes] | None = None
-        if self._user:
-            os.chown(self.base, self._user.pw_uid, self._user.pw_gid)
+        if self.user:
+            os.chown(self.base, self.user.pw_uid, self.user.pw_gid)
         flags = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
         self._run(["initdb", "-D", str(self.base / "data"), *flags]).check_returncode()
+        rules = self.base / "data" / "pg_hba.conf"
+        rules.write_text(f"host all {ASKED_FOR_PASSWORD} all scram-sha-256\n" + rules.read_text())
+
+    @property
+    def socket(self) -> Path:
+        return self.base / f".s.PGSQL.{self.port}"
 
     @property
     def url(self) -> str:
-        """The URL of its database `postgres`, as its owner; without `tcp` it has a `?`."""
-        if self._tcp:
-            return f"postgresql://postgres@127.0.0.1:{self.port}/postgres?"
-        return f"postgresql://postgres@/postgres?host={self.base}"
+        """The URL of its database `postgres`, as its owner; more options can be added with `&`."""
+        return f"postgresql://postgres@/postgres?host={self.base}&port={self.port}"
+
+    def url_of(self, user: str, database: str = "postgres", **options: str) -> str:
+        """The same for another user, by TCP."""
+        query = "".join(f"&{name}={value}" for name, value in options.items())
+        return f"postgresql://{user}@127.0.0.1:{self.port}/{database}?sslmode=disable{query}"
 
     def start(self) -> None:
         """Start it, and return when it takes connections."""
         settings = {
-            "listen_addresses": "127.0.0.1" if self._tcp else "",
+            "listen_addresses": "127.0.0.1",
             "port": str(self.port),
             "unix_socket_directories": str(self.base),
             "shared_buffers": "32MB",
@@ -113,16 +122,16 @@ class PostgresServer:
     def _as_user(self) -> dict[str, Any]:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PG")}
         arguments: dict[str, Any] = {"cwd": self.base, "env": environment | {"LC_ALL": "C"}}
-        if self._user:
-            identity = {"user": self._user.pw_uid, "group": self._user.pw_gid, "extra_groups": []}
+        if self.user:
+            identity = {"user": self.user.pw_uid, "group": self.user.pw_gid, "extra_groups": []}
             arguments |= identity
         return arguments
 
 
 @contextlib.contextmanager
-def postgres_server(*, durable: bool = False, tcp: bool = False) -> Iterator[PostgresServer]:
+def postgres_server(*, durable: bool = False) -> Iterator[PostgresServer]:
     """A server that is running; raises `LookupError` when there is no PostgreSQL."""
-    server = PostgresServer(durable=durable, tcp=tcp)
+    server = PostgresServer(durable=durable)
     try:
         server.start()
         yield server

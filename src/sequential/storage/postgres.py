@@ -10,7 +10,6 @@ operation is one function of that schema (`sql_functions`), called in one round 
 connection: nothing depends on a session, so a pooler may stand in between.
 """
 
-import asyncio
 import os
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +20,7 @@ from psycopg.types.json import Jsonb
 from sequential.errors import StorageError
 from sequential.storage import postgres_errors, postgres_schema
 from sequential.storage.postgres_address import Address, parse
-from sequential.storage.postgres_connections import Connection, Connections
+from sequential.storage.postgres_connections import Connection, Connections, Watchdog
 from sequential.storage.postgres_listener import Listener
 from sequential.storage.sql_functions import SqlFunctionsAdapter
 from sequential.storage.sql_refusals import ConnectionLostError
@@ -85,26 +84,28 @@ class PostgresAdapter(SqlFunctionsAdapter):
     async def _send(self, function: str, arguments: bytes) -> str | None:
         connections = self._opened()
         statement = f'select "{self.address.options.schema}"."{function}"(%s)::text'
-        seconds = self.address.options.timeout
         try:
             async with connections.use() as connection:
-                try:
-                    async with asyncio.timeout(seconds):
-                        cursor = await connection.execute(
-                            statement.encode(), [Jsonb(arguments, dumps=_as_it_is)]
-                        )
-                        row = await cursor.fetchone()
-                except psycopg.Error as error:
-                    is_lost = connection.closed
-                    raise postgres_errors.of_calling(
-                        error, self.address.shown, is_lost=is_lost
-                    ) from None
-        except TimeoutError:
-            raise postgres_errors.of_silence(self.address.shown, seconds) from None
+                row = await self._ask(connection, statement, arguments)
         except ConnectionLostError:
             await connections.forget()
             raise
         return row[0] if row else None
+
+    async def _ask(self, connection: Connection, statement: str, arguments: bytes) -> Any:
+        """The one row of an answer."""
+        shown, seconds = self.address.shown, self.address.options.timeout
+        watchdog = Watchdog(connection, seconds)
+        try:
+            parameter = Jsonb(arguments, dumps=_as_it_is)
+            return await (await connection.execute(statement.encode(), [parameter])).fetchone()
+        except psycopg.Error as error:
+            if watchdog.has_bitten:
+                raise postgres_errors.of_silence(shown, seconds) from None
+            lost = connection.closed
+            raise postgres_errors.of_calling(error, shown, is_lost=lost) from None
+        finally:
+            await watchdog.leave()
 
     def _opened(self) -> Connections:
         if self._open is None:

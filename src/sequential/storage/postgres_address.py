@@ -30,6 +30,9 @@ class Address(NamedTuple):
     shown: str
     options: Options
 
+    def __repr__(self) -> str:
+        return f"Address({self.shown})"  # the parameters hold a password
+
 
 _SWITCH = {"on": True, "true": True, "1": True, "off": False, "false": False, "0": False}
 
@@ -44,6 +47,8 @@ def parse(location: str, **config: Any) -> Address:
         parameters = conninfo_to_dict(location)
     except psycopg.Error:
         raise of_address() from None
+    if not all(port.isdigit() for port in str(parameters.get("port", "0")).split(",")):
+        raise of_address()
     given |= {name: value for name, value in config.items() if value is not None}
     try:
         options = msgspec.convert(given, Options, strict=False)

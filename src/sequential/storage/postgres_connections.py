@@ -1,6 +1,9 @@
 """Connections to a PostgreSQL server: opened when they are needed, kept, and closed when broken."""
 
 import asyncio
+import contextlib
+import os
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,6 +17,7 @@ from sequential.storage.postgres_address import Address
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
 CONNECT_TIMEOUT = 10  # seconds
+_LAST_WORD = 1.0  # seconds for the server to take note that we give up
 _PREPARE_AFTER = 5  # executions of a statement
 
 
@@ -72,6 +76,40 @@ class Connections:
         """Close all, those in use when they are given back."""
         self._closed = True
         await self.forget()
+
+
+class Watchdog:
+    """Ends a statement that the server does not answer within a time, in seconds."""
+
+    def __init__(self, connection: Connection, seconds: float) -> None:
+        self._connection = connection
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._bite)
+        self._ending: asyncio.Task[None] | None = None
+
+    @property
+    def has_bitten(self) -> bool:
+        """Whether the time was over."""
+        return self._ending is not None
+
+    async def leave(self) -> None:
+        """The statement has ended, one way or the other."""
+        self._timer.cancel()
+        if self._ending:
+            await self._ending
+
+    def _bite(self) -> None:
+        self._ending = asyncio.ensure_future(self._end())
+
+    async def _end(self) -> None:
+        """Ask the server to stop; if it does not hear that either, hang up."""
+        with contextlib.suppress(psycopg.Error, OSError):
+            await self._connection.cancel_safe(timeout=_LAST_WORD)
+            return
+        with (
+            contextlib.suppress(psycopg.Error, OSError),
+            socket.socket(fileno=os.dup(self._connection.fileno())) as line,
+        ):
+            line.shutdown(socket.SHUT_RDWR)
 
 
 def _is_idle(connection: Connection) -> bool:

@@ -41,6 +41,7 @@ _ABSENCES = {
     "starting up": "it is starting: try again in a moment",
     "shutting down": "it is being stopped: try again when it is back",
     "too many clients": "raise its max_connections, lower `pool`, or put a pooler in front of it",
+    "too many connections": "raise the limit, lower `pool`, or put a pooler in front of it",
     "connection slots": "raise its max_connections, lower `pool`, or put a pooler in front of it",
 }
 
