@@ -35,6 +35,9 @@ format: $(STAMP)  ## put the formatting right
 	$(RUN) -m ruff check --fix-only .
 	$(RUN) -m ruff format .
 
+chaos: $(STAMP)  ## kill and freeze workers for a minute per store, more than `make test` does
+	CHAOS_SECONDS=60 $(RUN) -m pytest -n 1 tests/chaos
+
 bench: $(STAMP)  ## measure what a step, a resume and a start cost
 	$(RUN) -m bench
 

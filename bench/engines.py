@@ -10,6 +10,7 @@ from sequential.core.model import TaskConfig
 from sequential.runner.engine import Engine
 from sequential.runner.settings import RunnerSettings
 from sequential.services.clock import ClockService
+from sequential.services.events import EventsService
 from sequential.services.registry import Services
 from sequential.storage.base import StorageAdapter
 from sequential.testing.services import FakeService
@@ -38,7 +39,7 @@ async def engine(
     tool = FakeService("tool", {"step": step})
     made = Engine(
         storage,
-        Services([ClockService(), tool]),
+        Services([ClockService(), EventsService(), tool]),
         Settings(project=Path(), runner=RunnerSettings(**runner)),
         secret=b"b" * 32,
     )

@@ -1,29 +1,27 @@
 """What a commit costs in each store, beside the least that the store's own means can cost.
 
 A commit is that of one step: an outcome of 3 KB is delivered, a new call is asked for, and the run
-moves on. The floor of the folder is an append and a sync of as many bytes; that of SQLite is one
-connection that writes the same rows, a transaction each, without threads.
+moves on. Measured for one caller and for many, on this disk, and on one whose every sync takes 4 ms
+longer, as those of most laptops and of the cloud do.
 """
 
 import asyncio
-import os
-import sqlite3
+import json
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
+from bench.stores import figures, opened, slow_disk
 from bench.table import microseconds, show
 from sequential.core.model import Commit, StackRun, TaskRun, evolve
 from sequential.storage.base import StorageAdapter
-from sequential.storage.folder import FolderAdapter
-from sequential.storage.memory import MemoryAdapter
-from sequential.storage.sqlite import SqliteAdapter
+from sequential.storage.registry import create_adapter
 from sequential.testing.storage_contract import LATER, NOW, delivered, new_call, new_run
 
-ONE, MANY = 400, 20  # commits of one caller, and of each of a hundred
-CALLERS = 100
+ONE, CALLERS, MANY = 400, 200, 10  # commits of one caller; callers, and commits of each
 ROUNDS = 5
 RESULT = {"text": "x" * 3000}
 
@@ -36,9 +34,9 @@ async def caller(store: StorageAdapter, run: TaskRun, call: StackRun, commits: i
         await store.commit(Commit(run, "token", (call,), (done,)))
 
 
-async def measure(store: StorageAdapter, callers: int, commits: int) -> float:
+async def measure(url: str, callers: int, commits: int) -> float:
     """Seconds per commit."""
-    await store.init()
+    store = await create_adapter(url)
     started = []
     for number in range(callers):
         run = await store.create_task_run(new_run(number))
@@ -52,61 +50,42 @@ async def measure(store: StorageAdapter, callers: int, commits: int) -> float:
     return seconds / (callers * commits)
 
 
-def append_and_sync(folder: Path) -> float:
-    descriptor = os.open(folder / "floor", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    begun = time.perf_counter()
-    for _ in range(ONE):
-        os.write(descriptor, b"x" * 4000)
-        os.fdatasync(descriptor)
-    seconds = time.perf_counter() - begun
-    os.close(descriptor)
-    return seconds / ONE
-
-
-def bare_sqlite(folder: Path) -> float:
-    connection = sqlite3.connect(folder / "floor.db", isolation_level=None)
-    for pragma in ("journal_mode = WAL", "synchronous = FULL"):
-        connection.execute(f"PRAGMA {pragma}")
-    connection.execute("CREATE TABLE runs (id TEXT PRIMARY KEY, turn, state)")
-    connection.execute("CREATE TABLE calls (run, sequence, result, PRIMARY KEY (run, sequence))")
-    connection.execute("INSERT INTO runs VALUES ('run', 0, ?)", ("x" * 500,))
-    begun = time.perf_counter()
-    for number in range(ONE):
-        connection.execute("BEGIN IMMEDIATE")
-        connection.execute("UPDATE runs SET turn = ? WHERE id = 'run'", (number,))
-        connection.execute("INSERT INTO calls VALUES ('run', ?, ?)", (number, "x" * 3500))
-        connection.execute("COMMIT")
-    seconds = time.perf_counter() - begun
-    connection.close()
-    return seconds / ONE
-
-
-def main() -> None:
-    figures: dict[str, list[float]] = {}
-    stores: dict[str, Callable[[Path], StorageAdapter]] = {
-        "memory": lambda _: MemoryAdapter(),
-        "folder": lambda place: FolderAdapter(place / "tasks"),
-        "sqlite": lambda place: SqliteAdapter(place / "workflow.db"),
-    }
-    floors = {"folder": append_and_sync, "sqlite": bare_sqlite}
-    for _ in range(ROUNDS):  # in turn, because the machine's speed drifts
-        for name, make in stores.items():
-            with tempfile.TemporaryDirectory() as folder:
-                if name in floors:
-                    figures.setdefault(f"{name}: floor", []).append(floors[name](Path(folder)))
+def measure_all(rounds: int) -> dict[str, list[float]]:
+    """Seconds per commit by store and number of callers, and the floors; a value per round."""
+    found: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory() as folder, opened(Path(folder)) as stores:
+        for _ in range(rounds):  # in turn, because the machine's speed drifts
+            for name, store in stores.items():
+                if floor := store.floor():
+                    found.setdefault(f"{name}: floor", []).append(floor)
                 for callers, commits in ((1, ONE), (CALLERS, MANY)):
-                    place = Path(folder) / str(callers)
-                    place.mkdir()
-                    seconds = asyncio.run(measure(make(place), callers, commits))
-                    figures.setdefault(f"{name}: {callers} at a time", []).append(seconds)
+                    seconds = asyncio.run(measure(store.url, callers, commits))
+                    found.setdefault(f"{name}: {callers} at a time", []).append(seconds)
+    return found
+
+
+def table(title: str, found: dict[str, list[float]]) -> None:
     rows = []
-    for label, all_ in figures.items():
-        base = figures.get(f"{label.partition(':')[0]}: floor", all_)
+    for label, all_ in found.items():
+        base = found.get(f"{label.partition(':')[0]}: floor", all_)
         ratio = statistics.median(a / b for a, b in zip(all_, base, strict=True))
         middle = statistics.median(all_)
         compared = "" if base is all_ else f"{ratio:.2f}x"
         rows.append([label, microseconds(middle), f"{1 / middle:,.0f}", compared])
-    show("One commit (medians of 5 rounds)", ["", "us", "commits/s", "to the store's floor"], rows)
+    show(title, ["", "us", "commits/s", "to the store's floor"], rows)
+
+
+def main() -> None:
+    if "--figures" in sys.argv:
+        print(json.dumps(measure_all(1)))
+        return
+    table(f"One commit (medians of {ROUNDS} rounds)", measure_all(ROUNDS))
+    if not (before := slow_disk()):
+        print("\nWithout strace there is no slow disk to measure on.")
+        return
+    command = [*before, sys.executable, "-m", "bench.storage", "--figures"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    table("One commit, every sync 4 ms slower (one round, traced)", figures(done.stdout))
 
 
 if __name__ == "__main__":

@@ -24,6 +24,8 @@ from sequential.core.journal import entries
 from sequential.core.model import Status, TaskRun
 from sequential.errors import SequentialError
 from sequential.runner.engine import Engine
+from support.postgres_server import postgres_server
+from support.valkey_server import valkey
 
 SECONDS = float(os.environ.get("CHAOS_SECONDS", "15"))
 RUNS = 300
@@ -52,7 +54,29 @@ def folder(folder: Path) -> Iterator[Store]:
     yield Store("default")
 
 
-STORES = {"sqlite": sqlite, "folder": folder}
+@contextmanager
+def postgres(folder: Path) -> Iterator[Store]:
+    with postgres_server(durable=True) as server:
+
+        def restart() -> None:
+            server.kill()
+            server.start()
+
+        yield Store(server.url, restart)
+
+
+@contextmanager
+def redis(folder: Path) -> Iterator[Store]:
+    with valkey(appendfsync="always") as server:
+
+        def restart() -> None:
+            server.kill()
+            server.start()
+
+        yield Store(server.url, restart)
+
+
+STORES = {"sqlite": sqlite, "folder": folder, "postgres": postgres, "redis": redis}
 
 
 @pytest.fixture(params=STORES)
