@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,15 +15,15 @@ from sequential.storage.folder import FolderAdapter
 from sequential.testing.storage_contract import LATER, SOON, answer
 from support.killing import RUN
 
-SUPPORT = Path(__file__).parents[1]
+SUPPORT = str(Path(__file__).parents[1])
+PATHS = os.pathsep.join(path for path in (SUPPORT, os.environ.get("PYTHONPATH")) if path)
+ENVIRONMENT = {**os.environ, "PYTHONPATH": PATHS}
 
 
 async def killed(role: str, folder: Path) -> dict[str, int]:
     """How many steps were acknowledged, for each system call at which the role was killed."""
     command = [sys.executable, "-m", "support.killing_inbox", role, str(folder)]
-    output = await asyncio.to_thread(
-        subprocess.check_output, command, timeout=100, env={"PYTHONPATH": str(SUPPORT)}
-    )
+    output = await asyncio.to_thread(subprocess.check_output, command, timeout=100, env=ENVIRONMENT)
     results: dict[str, int] = json.loads(output)
     return results
 
@@ -76,7 +77,7 @@ async def test_an_answer_of_one_who_is_killed_counts_once_or_was_never_acknowled
         adapter = FolderAdapter(tmp_path / name / "tasks")
         run = await claimed(adapter)
         assert steps <= run.answers <= steps + 1, name
-        assert run.events == (answer(1), answer(2))[: run.answers]
+        assert run.events == (answer(1),)[: run.answers]
         assert left(tmp_path / name) == []
         await adapter.close()
 
@@ -93,9 +94,7 @@ async def test_whoever_drives_a_run_is_killed_and_every_answer_counts_once(tmp_p
         assert taken >= (steps == 5), name
         least = 2 + (steps >= 2) + (steps >= 4)
         assert least <= run.answers <= least + 1, name
-        events = [answer(number) for number in range(1, run.answers + 1)]
-        assert list(run.events) == [
-            event for event in events if not (taken and event.id == "event-2")
-        ]
+        events = [answer(number) for number in (1, 3) if number <= run.answers]
+        assert list(run.events) == events[taken:], name
         assert left(tmp_path / name) == []
         await adapter.close()
