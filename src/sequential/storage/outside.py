@@ -7,7 +7,6 @@ from sequential.core.model import (
     CallStatus,
     RunEvent,
     StackRun,
-    Status,
     TaskRun,
     evolve,
 )
@@ -22,10 +21,7 @@ def answered(run: TaskRun, event: RunEvent | None, now: str) -> TaskRun:
     """
     if event is not None and any(known.id == event.id for known in run.events):
         return run
-    if run.status is Status.PENDING:
-        changed = evolve(run, updated_at=now)
-    else:
-        changed, _ = apply(run, Happening(Event.ANSWER), now)
+    changed, _ = apply(run, Happening(Event.ANSWER), now)
     events = run.events if event is None else (*run.events, event)
     return evolve(changed, events=events, answers=run.answers + 1)
 
