@@ -116,9 +116,7 @@ class FirestoreAdapter(StorageAdapter):
         sql_records.known(TaskRun, changes)
 
         async def update(draft: Draft) -> TaskRun:
-            assert draft.old is not None
-            await self._runs.whole(draft.old)
-            run = evolve(draft.old.run, **changes)
+            run = evolve(await self._runs.whole_of(draft), **changes)
             self._runs.set_run(draft, run)
             return run
 
@@ -316,8 +314,7 @@ class FirestoreAdapter(StorageAdapter):
         async def write(draft: Draft) -> TaskRun:
             if fence(draft.run) != fence(old):
                 raise RunChangedError
-            assert draft.old is not None
-            stored = await self._runs.whole(draft.old)
+            stored = await self._runs.whole_of(draft)
             sequences = [call.sequence for call in amendment.updated]
             await self._runs.load_pages(draft, [*sequences, *amendment.dropped])
             for call in amendment.updated:
@@ -334,10 +331,8 @@ class FirestoreAdapter(StorageAdapter):
 
     async def answer(self, run_id: str, event: RunEvent | None, now: str) -> TaskRun:
         async def write(draft: Draft) -> TaskRun:
-            assert draft.old is not None
-            run = answered(await self._runs.whole(draft.old), event, now)
+            run = answered(await self._runs.whole_of(draft), event, now)
             if run is not draft.run:
-                draft.is_asserted = True
                 draft.set_run(run)
             return run
 

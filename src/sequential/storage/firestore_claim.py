@@ -44,8 +44,7 @@ async def claim(
         happening = Happening(Event.CLAIM, token=lease.token, until=lease.until)
         apply(old, happening, lease.now)  # may it be claimed at all?
         await _hold_to_limit(runs, draft, lease.now)
-        assert draft.old is not None
-        run, _ = apply(await runs.whole(draft.old), happening, lease.now)
+        run, _ = apply(await runs.whole_of(draft), happening, lease.now)
         draft.set_run(run)
         return run
 

@@ -149,7 +149,7 @@ class Connection:
                 return await self._in_thread(lambda: method(request, timeout, metadata))
             except grpc.RpcError as error:
                 code, details = error.code(), error.details() or ""
-                if method is self._commit and code in _CONFLICTS:
+                if code in _CONFLICTS and _is_conditional(request):
                     raise ConflictError(details, repeated=repeated) from error
                 if code not in _PASSING or time.monotonic() + pause > end:
                     raise self._explained(code, details) from error
@@ -191,6 +191,11 @@ class Connection:
                 f"{place} lacks an index: deploy docs/firestore.indexes.json ({detail})"
             )
         return StorageError(remedies.get(code) or f"{place} refuses: {code.name} ({detail})")
+
+
+def _is_conditional(request: Any) -> bool:
+    writes = getattr(request, "writes", ())
+    return any(write.HasField("current_document") for write in writes)
 
 
 def _channel(emulator: str) -> Any:

@@ -197,6 +197,10 @@ class Draft:
         assert self._run is not None
         return self._run
 
+    def know(self, run: TaskRun) -> None:
+        """Take this for the stored run: it is, with its large values."""
+        self._run = run
+
     def set_run(self, run: TaskRun) -> None:
         """Give the run these fields; what is the same object as before is not written again."""
         old = self._run
@@ -231,8 +235,7 @@ class Draft:
 
     def _kept(self, data: bytes, old: Part | None) -> Part:
         """The part that has this value already, or a new one."""
-        new = Part("", len(data), "")
-        if old is not None and old.size == new.size and old.digest == digest_of(data):
+        if old is not None and old.size == len(data) and old.digest == digest_of(data):
             return old
         return self.batch.keep(data)
 
@@ -388,4 +391,4 @@ def _by_number(entries: Sequence[Entry]) -> dict[int, Entry]:
 
 def _waiting(entries: Iterable[Entry]) -> tuple[str, ...]:
     open_statuses = {CallStatus.PENDING, CallStatus.IN_PROGRESS}
-    return tuple(sorted({e.call.status.value for e in entries if e.call.status in open_statuses}))
+    return tuple(sorted({str(e.call.status) for e in entries if e.call.status in open_statuses}))

@@ -38,7 +38,7 @@ def is_run_id(text: str) -> bool:
 def searched(run: TaskRun) -> dict[str, Value]:
     """The fields of its document that a run is found by."""
     return {
-        "status": run.status.value,
+        "status": str(run.status),
         "task": run.task_identifier,
         "parent": run.parent_run_id,
         "lease_until": run.lease_until,

@@ -139,6 +139,13 @@ class RunDocuments:
             document.run = evolve(document.run, **trees)
         return document.run
 
+    async def whole_of(self, draft: Draft) -> TaskRun:
+        """The run of a draft with its large values, which are the same objects from then on."""
+        assert draft.old is not None
+        draft.old.run = run = await self.whole(draft.old)
+        draft.know(run)
+        return run
+
     # --- calls
 
     async def calls(
