@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -20,20 +21,24 @@ from hypothesis.stateful import (
 )
 
 from sequential.core.model import (
+    Amendment,
     CallStatus,
     Commit,
     Failure,
     Frame,
     LogLine,
+    RunEvent,
     Snapshot,
     Status,
     evolve,
 )
+from sequential.core.transitions import Event, Happening
 from sequential.errors import SequentialError
+from sequential.storage import folder
 from sequential.storage.base import StorageAdapter
 from sequential.storage.folder import FolderAdapter
 from sequential.storage.memory import MemoryAdapter
-from sequential.testing.storage_contract import NOW, delivered, new_call, new_run, text_of
+from sequential.testing.storage_contract import NOW, SOON, delivered, new_call, new_run, text_of
 
 large = st.none().map(lambda _: "x" * 70_000)
 Operation = Callable[[StorageAdapter], Coroutine[Any, Any, Any]]
@@ -101,10 +106,10 @@ class FolderLikeMemory(RuleBasedStateMachine):
         self.runner.close()
         shutil.rmtree(self.path)
 
-    def both(self, operation: Operation) -> Any:
+    def both(self, operation: Operation, asked: FolderAdapter | None = None) -> Any:
         """The outcome of one operation on both, which must be the same."""
         outcomes: list[Any] = []
-        for adapter in (self.folder, self.memory):
+        for adapter in (asked or self.folder, self.memory):
             try:
                 outcomes.append(self.runner.run(operation(adapter)))
             except SequentialError as error:
@@ -134,6 +139,61 @@ class FolderLikeMemory(RuleBasedStateMachine):
     def update_call(self, data: Any, changes: dict[str, Any]) -> None:
         call_id = f"{self.run_id}:{data.draw(st.integers(0, self.calls))}"
         self.both(lambda adapter: adapter.update_stack_run(call_id, **changes))
+
+    @precondition(lambda self: self.calls)
+    @rule(data=st.data())
+    def delete_call(self, data: Any) -> None:
+        call_id = f"{self.run_id}:{data.draw(st.integers(0, self.calls))}"
+        self.both(lambda adapter: adapter.delete_stack_run(call_id))
+
+    @rule(number=st.none() | st.integers(0, 5), data=trees, from_outside=st.booleans())
+    def answer(self, number: int | None, data: Any, from_outside: bool) -> None:
+        event = None if number is None else RunEvent(f"event-{number}", "name", NOW, data)
+        asked = self.reader if from_outside else self.folder
+        self.both(lambda adapter: adapter.answer(self.run_id, event, SOON), asked)
+
+    @rule(
+        event=st.sampled_from([Event.PAUSE, Event.UNPAUSE, Event.CANCEL]),
+        from_outside=st.booleans(),
+    )
+    def change(self, event: Event, from_outside: bool) -> None:
+        asked = self.reader if from_outside else self.folder
+        self.both(lambda adapter: adapter.change(self.run_id, Happening(event), SOON), asked)
+        self.look_at_lease()
+
+    @rule(
+        back=st.integers(0, 3),
+        changes=run_changes,
+        status=st.sampled_from([Status.SUSPENDED, Status.FAILED]),
+        dropped=st.sets(st.integers(0, 5)),
+        data=st.data(),
+    )
+    def amend(
+        self, *, back: int, changes: dict[str, Any], status: Status, dropped: set[int], data: Any
+    ) -> None:
+        run = self.runner.run(self.memory.get_task_run(self.run_id))
+        assert run
+        every = self.runner.run(self.memory.load_calls(self.run_id, -1))
+        calls = [call for call in every if call.sequence not in dropped]
+        changed = data.draw(st.lists(st.sampled_from(calls), unique_by=id)) if calls else []
+        turn = max(0, run.turn - back)
+        rewound = {"status": status, "turn": turn, "lease_token": None, "lease_until": None}
+        again = evolve(run, **{**changes, **rewound})
+        renewed = [evolve(call, **data.draw(call_changes)) for call in changed]
+        amendment = Amendment(again, tuple(renewed), tuple(sorted(dropped)))
+
+        async def amend(adapter: StorageAdapter) -> Any:
+            seen = await adapter.get_task_run(self.run_id)
+            assert seen
+            return await adapter.amend(seen, amendment)
+
+        self.both(amend)
+        self.turn = turn
+        self.look_at_lease()
+
+    def look_at_lease(self) -> None:
+        run = self.runner.run(self.memory.get_task_run(self.run_id))
+        self.held = self.held if run and run.lease_token else None
 
     @rule(text=texts)
     def log(self, text: str) -> None:
@@ -193,7 +253,8 @@ class FolderLikeMemory(RuleBasedStateMachine):
         if status is not Status.RUNNING:
             run = evolve(run, lease_token=None, lease_until=None)
         snapshot = Snapshot(self.run_id, turn, b"state") if saved else None
-        step = Commit(run, token, tuple(requested), tuple(updated), log, snapshot)
+        taken = tuple(event.id for event in run.events if data.draw(st.booleans()))
+        step = Commit(run, token, tuple(requested), tuple(updated), log, snapshot, taken)
         if self.both(lambda adapter: adapter.commit(step)) is None:
             self.calls += asked
             self.turn = turn
@@ -233,7 +294,8 @@ async def _load_calls(run_id: str, after: int, adapter: StorageAdapter) -> Any:
     return await adapter.load_calls(run_id, after)
 
 
-def test_the_folder_behaves_like_the_memory() -> None:
+def test_the_folder_behaves_like_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folder, "_ASKED", 0.002)
     run_state_machine_as_test(
         FolderLikeMemory,
         settings=settings(
