@@ -72,7 +72,8 @@ def statements(commit: Commit, known: Known) -> tuple[list[Statement], list[Stat
     """
     run = commit.run
     changed = sql_records.changes(known.run, run)
-    changed["wake_at"] = run.wake_at  # an answer that came meanwhile may have moved it
+    # An answer that came meanwhile may have moved these.
+    changed |= {"wake_at": run.wake_at, "updated_at": run.updated_at}
     changed["lease_until"] = None
     for name in ("answers", "events", *(["lease_until"] if run.lease_token else [])):
         changed.pop(name, None)  # those are for others to write, maybe meanwhile

@@ -136,17 +136,30 @@ class DueContract(Contract):
             assert found
             assert found.lease_token == token
 
-    async def test_a_task_at_its_limit_is_passed_over(
-        self, adapter: StorageAdapter, other: StorageAdapter
+    @pytest.mark.parametrize("at_a_time", [1, 9])
+    async def test_a_task_at_its_limit_keeps_nobody_waiting(
+        self, adapter: StorageAdapter, other: StorageAdapter, at_a_time: int
     ) -> None:
-        config = TaskConfig("my-task", concurrency=1)
-        for i in range(5):
-            await adapter.create_task_run(new_run(i, config=config))
-        free = await adapter.create_task_run(new_run(9, task_identifier="another"))
-        claimed = await adapter.claim_due("token", LATER, times.after(LATER, 60), 9)
-        assert sorted(run.task_identifier for run in claimed) == ["another", "my-task"]
-        assert free.id in [run.id for run in claimed]
-        assert await other.claim_due("other", LATER, times.after(LATER, 60), 9) == []
+        config = TaskConfig("my-task", concurrency=2)
+        for i in range(12):
+            await adapter.create_task_run(new_run(i, config=config, priority=1))
+        free = [
+            await adapter.create_task_run(new_run(i, task_identifier="another")) for i in (20, 21)
+        ]
+        claimed: list[TaskRun] = []
+        end = times.after(LATER, 60)
+        while more := await (adapter, other)[len(claimed) % 2].claim_due(
+            "t", LATER, end, at_a_time
+        ):
+            assert len(more) <= at_a_time
+            claimed += more
+        assert [run.task_identifier for run in claimed] == [
+            "my-task",
+            "my-task",
+            "another",
+            "another",
+        ]
+        assert [run.id for run in claimed[2:]] == [run.id for run in free]
 
     async def test_a_large_run_is_claimed_whole(
         self, adapter: StorageAdapter, other: StorageAdapter
