@@ -109,7 +109,7 @@ class SqliteAdapter(SqliteRecords):
     async def commit(self, commit: Commit) -> None:
         run = commit.run
         held = self._held.get(run.id)
-        known, left = held.take(commit.token) if held else (Known(), Known())
+        known = held.take(commit.token) if held else Known()
         statements = sqlite_commit.statements(commit, known)
         try:
             await self.database.write(
@@ -121,7 +121,7 @@ class SqliteAdapter(SqliteRecords):
         if run.status is not Status.RUNNING or run.lease_token != commit.token:
             self._drop(run.id, commit.token)
         elif held and held.token == commit.token:
-            held.learn(known, left, commit)
+            held.learn(known, commit)
         if run.status is not Status.RUNNING:
             self._announce(run.id)
 
@@ -138,7 +138,7 @@ class SqliteAdapter(SqliteRecords):
         try:
             return await self.database.write(work)
         finally:
-            self._forget_rows(run_id)  # what was loaded meanwhile may be older than the write
+            self._forget_rows(run_id)  # what was committed or loaded meanwhile is older
 
     def _drop(self, run_id: str, token: str) -> None:
         held = self._held.get(run_id)

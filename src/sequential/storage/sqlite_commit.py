@@ -47,17 +47,15 @@ class Held(msgspec.Struct):
     token: str
     known: Known
 
-    def take(self, token: str) -> tuple[Known, Known]:
-        """What is known, for a commit, and what stays known until the commit has succeeded."""
+    def take(self, token: str) -> Known:
+        """What is known, for a commit; until it has succeeded, nothing is known for others."""
         if token != self.token:
-            return Known(), Known()
+            return Known()
         known, self.known = self.known, Known()
-        return known, self.known
+        return known
 
-    def learn(self, known: Known, left: Known, commit: Commit) -> None:
-        """Add what a commit has written to what was known before it, unless others wrote since."""
-        if self.known is not left:
-            return
+    def learn(self, known: Known, commit: Commit) -> None:
+        """Add what a commit has written to what was known before it."""
         for call in (*commit.requested, *commit.updated):
             known.calls[call.sequence] = call
             if call.delivered_turn is not None:
