@@ -129,6 +129,19 @@ async def test_a_finished_run_that_is_changed_is_still_swept(open_adapter: Open)
     assert await adapter.get_pending_stack_runs() == []
 
 
+async def test_a_run_made_anew_is_not_swept_with_the_one_before(open_adapter: Open) -> None:
+    adapter = await open_adapter(ttl=0.05)
+    old = await adapter.create_task_run(new_run(status=Status.FAILED))
+    client: Any = adapter._server.connections
+    expiring = f"{adapter._address.prefix}expiring"
+    notes = await client.zrange(expiring, 0, -1, withscores=True)
+    await gone(adapter, old)
+    new = await adapter.create_task_run(evolve(old, status=Status.PENDING))
+    await client.zadd(expiring, dict(notes))  # as if it had not been swept before
+    assert await adapter.query_task_runs() == [new]
+    assert await client.zcard(expiring) == 0
+
+
 async def test_with_a_ttl_of_zero_finished_runs_stay(open_adapter: Open) -> None:
     adapter = await open_adapter(ttl=0)
     run = await a_finished_run(adapter)

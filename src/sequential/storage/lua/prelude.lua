@@ -202,7 +202,10 @@ local function sweep(limit)
   local over = redis.pcall('ZRANGEBYSCORE', prefix .. 'expiring', '-inf', now_ms(), 'LIMIT', 0, limit)
   for _, note in ipairs(over) do
     local id, task, parent, program = note:match('^(%S*) (%S*) (%S*) (%S*)$')
-    if id then
+    local left = id and redis.pcall('PTTL', key('run', id)) -- -2: it is gone
+    if left == -1 or not id then -- another run of this id was made since
+      redis.pcall('ZREM', prefix .. 'expiring', note)
+    elseif left == -2 then
       forget({
         id = id,
         task_identifier = task,
