@@ -31,7 +31,7 @@ class PostgresServer:
         self.user = _user_for_servers()
         self._binaries = _readable(_binaries(), self.user, self.base)
         self._durable = durable
-        self.port = _free_port()
+        self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         if self.user:
             os.chown(self.base, self.user.pw_uid, self.user.pw_gid)
@@ -199,7 +199,8 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGINT, 0, 0, 0)  # PR_SET_PDEATHSIG
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

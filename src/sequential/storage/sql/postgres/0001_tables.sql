@@ -46,7 +46,9 @@ create table task_runs (
     ready_since text collate "C" generated always as
         (case when status = 'pending' and wake_at is null then updated_at end) stored,
     wakes_at text collate "C" generated always as
-        (case when status in ('pending', 'suspended') then wake_at end) stored
+        (case when status in ('pending', 'suspended') then wake_at end) stored,
+    leased_until text collate "C" generated always as
+        (case when status = 'running' then coalesce(lease_until, '') end) stored
 ) with (fillfactor = 70);
 
 create index task_runs_task on task_runs (task_identifier, id);
@@ -58,9 +60,9 @@ create index task_runs_ready on task_runs (priority desc, ready_since)
 create index task_runs_wakes on task_runs (wakes_at) where wakes_at is not null;
 create index task_runs_task_wakes on task_runs (task_identifier, wakes_at)
     where wakes_at is not null;
-create index task_runs_leased on task_runs ((coalesce(lease_until, ''))) where status = 'running';
-create index task_runs_driven on task_runs (task_identifier, lease_until)
-    where status = 'running';
+create index task_runs_leased on task_runs (leased_until) where leased_until is not null;
+create index task_runs_task_leased on task_runs (task_identifier, leased_until)
+    where leased_until is not null;
 
 create table stack_runs (
     id text collate "C" not null,

@@ -10,8 +10,7 @@ language plpgsql set search_path from current set plan_cache_mode = force_custom
 begin
     return (
         select count(*) from task_runs t
-        where t.status = 'running' and t.task_identifier = task and t.lease_until > moment
-            and t.id <> other_than
+        where t.task_identifier = task and t.leased_until > moment and t.id <> other_than
     );
 end
 $$;
@@ -81,7 +80,7 @@ begin
     if arguments ? 'repeated' then
         claimed := array(
             select t.id from task_runs t
-            where t.status = 'running' and t.claimed_by = arguments->>'request'
+            where t.leased_until is not null and t.claimed_by = arguments->>'request'
         );
         if cardinality(claimed) > 0 then
             return _runs(claimed, true);

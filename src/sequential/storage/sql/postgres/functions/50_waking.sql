@@ -2,7 +2,8 @@
 -- begins at the end of an index that holds nothing else.
 
 -- The query for ids of runs that are due, highest priority first, then the longest waiting.
--- $1 now, $2 how many, $3 names of tasks (null: all), $4 names of tasks that are not wanted.
+-- $1 now, $2 how many, $3 names of tasks (null: all), $4 names of tasks that are not wanted. They
+-- are compared in a way that no index serves: that of a task would bring all of its runs.
 create or replace function _due(locking text) returns text
 language plpgsql set search_path from current as $$
 begin
@@ -12,21 +13,21 @@ begin
                 select * from (
                     select id, priority, ready_since as since from task_runs
                     where ready_since is not null
-                        and ($3 is null or task_identifier = any($3)) and task_identifier <> all($4)
+                        and coalesce(task_identifier = any($3), true) and task_identifier <> all($4)
                     order by priority desc, ready_since limit $2 %1$s
                 ) ready
                 union all
                 select * from (
                     select id, priority, wakes_at as since from task_runs
                     where wakes_at <= $1
-                        and ($3 is null or task_identifier = any($3)) and task_identifier <> all($4)
+                        and coalesce(task_identifier = any($3), true) and task_identifier <> all($4)
                     order by priority desc, wakes_at limit $2 %1$s
                 ) woken
                 union all
                 select * from (
                     select id, priority, coalesce(wake_at, updated_at) as since from task_runs
-                    where status = 'running' and coalesce(lease_until, '') <= $1
-                        and ($3 is null or task_identifier = any($3)) and task_identifier <> all($4)
+                    where leased_until <= $1
+                        and coalesce(task_identifier = any($3), true) and task_identifier <> all($4)
                     order by priority desc, coalesce(wake_at, updated_at) limit $2 %1$s
                 ) left_behind
             ) due
@@ -68,7 +69,7 @@ begin
     end if;
     return to_json(least(next, (
         select min(t.wake_at) from task_runs t
-        where t.status = 'running' and t.wake_at > moment
+        where t.leased_until is not null and t.wake_at > moment
             and (tasks is null or t.task_identifier = any(tasks))
     )));
 end
