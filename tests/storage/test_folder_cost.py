@@ -1,13 +1,16 @@
 """What does not grow with the length of a run: bytes read, not seconds, are counted."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from sequential.core.model import Commit, Snapshot, Status, evolve
+from sequential.storage import folder_index
 from sequential.storage.folder import FolderAdapter
 from sequential.storage.folder_journal import Line, encode_line
-from sequential.testing.storage_contract import NOW, SOON, delivered, new_call, new_run
+from sequential.storage.folder_lease import Lease
+from sequential.testing.storage_contract import LATER, NOW, SOON, delivered, new_call, new_run
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="counts with /proc")
 
@@ -103,5 +106,76 @@ async def test_looking_for_work_reads_a_finished_run_once(tmp_path: Path) -> Non
     await other.update_task_run(runs[3].id, status=Status.SUSPENDED, wake_at=NOW)
     assert await adapter.wakeups(NOW) == [runs[3].id]
     assert len(await adapter.query_task_runs(status="failed")) == 9
+    await adapter.close()
+    await other.close()
+
+
+async def test_looking_for_work_among_suspended_runs_reads_each_once(tmp_path: Path) -> None:
+    adapter, other = FolderAdapter(tmp_path), FolderAdapter(tmp_path)
+    sleeping = {"status": Status.SUSPENDED, "wake_at": LATER, "code": "#" * 5000}
+    runs = [await adapter.create_task_run(new_run(i, **sleeping)) for i in range(200)]
+    start = bytes_read()
+    assert await adapter.wakeups(NOW) == []
+    assert bytes_read() - start > 200 * 5000
+    start = bytes_read()
+    for _ in range(20):
+        assert await adapter.wakeups(NOW) == []
+        assert await adapter.next_wakeup(NOW) == LATER
+        assert await adapter.query_task_runs(status="running") == []
+        assert await adapter.query_task_runs(parent_run_id="x") == []
+    assert bytes_read() - start < 1000
+    await other.answer(runs[7].id, None, NOW)
+    start = bytes_read()
+    assert await adapter.wakeups(NOW) == [runs[7].id]
+    assert bytes_read() - start < 20_000  # of one run
+    await adapter.close()
+    await other.close()
+
+
+async def test_a_run_that_another_process_drives_is_not_read_at_each_of_its_steps(
+    tmp_path: Path,
+) -> None:
+    adapter, other = FolderAdapter(tmp_path), FolderAdapter(tmp_path)
+    run = await other.create_task_run(new_run(code="#" * 5000))
+    run = await other.claim(run.id, "token", NOW, LATER)
+    assert await adapter.wakeups(NOW) == []
+    start = bytes_read()
+    for turn in range(1, 20):
+        await other.commit(Commit(evolve(run, turn=turn), "token"))
+        assert await adapter.wakeups(NOW) == []
+    assert bytes_read() - start < 1000
+    parked = evolve(run, turn=20, status=Status.SUSPENDED, lease_token=None, wake_at=NOW)
+    await other.commit(Commit(parked, "token"))
+    assert await adapter.wakeups(NOW) == [run.id]
+    await adapter.close()
+    await other.close()
+
+
+async def test_a_change_whose_view_was_not_written_is_found_after_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder_index, "_COARSE", 0.0)
+    adapter = FolderAdapter(tmp_path)
+    run = await adapter.create_task_run(new_run(status=Status.SUSPENDED))
+    runs = next(tmp_path.glob("*/runs"))
+    os.utime(runs, (0, 0))
+    assert await adapter.wakeups(NOW) == []
+    lease = Lease(adapter.places.existing(run.id))  # it dies before it writes the view
+    lease.write(at=NOW, run=evolve(run, wake_at=NOW))
+    lease.close()
+    assert await adapter.wakeups(NOW) == []
+    monkeypatch.setattr(folder_index, "_TRUSTED", 0.0)
+    assert await adapter.wakeups(NOW) == [run.id]
+    await adapter.close()
+
+
+async def test_a_run_in_the_index_that_is_deleted_or_damaged_is_no_work(tmp_path: Path) -> None:
+    adapter, other = FolderAdapter(tmp_path), FolderAdapter(tmp_path)
+    runs = [await adapter.create_task_run(new_run(i)) for i in range(3)]
+    assert await adapter.wakeups(LATER) == [run.id for run in runs]
+    await other.delete_task_run(runs[0].id)
+    next(tmp_path.glob(f"*/runs/run-{runs[1].id}.json")).write_bytes(b"?")
+    assert await adapter.wakeups(LATER) == [runs[2].id]
+    assert await adapter.query_task_runs(status="pending") == [runs[2]]
     await adapter.close()
     await other.close()

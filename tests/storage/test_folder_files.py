@@ -11,9 +11,25 @@ from typing import Any
 import pytest
 
 from sequential.core.model import Commit, Snapshot, Status, TaskConfig, TaskFunction, evolve
-from sequential.errors import ConfigError, InvalidNameError, InvalidTaskError, StorageError
+from sequential.errors import (
+    ConfigError,
+    InvalidNameError,
+    InvalidTaskError,
+    RunBusyError,
+    StorageError,
+)
+from sequential.storage import folder_inbox
 from sequential.storage.folder import FolderAdapter
-from sequential.testing.storage_contract import LATER, NOW, SOON, delivered, new_call, new_run
+from sequential.storage.folder_inbox import Request
+from sequential.testing.storage_contract import (
+    LATER,
+    NOW,
+    SOON,
+    answer,
+    delivered,
+    new_call,
+    new_run,
+)
 
 
 @pytest.fixture
@@ -274,6 +290,57 @@ async def test_a_journal_of_a_newer_version_is_left_alone(
     with pytest.raises(StorageError, match="written by a newer version"):
         await adapter.get_task_run(run.id)
     assert len(await adapter.damaged()) == 1
+
+
+async def test_a_journal_of_the_first_format_is_read_and_goes_on(
+    adapter: FolderAdapter, tasks: Path
+) -> None:
+    run = await adapter.create_task_run(new_run())
+    journal = tasks / f"my-task/runs/run-{run.id}.journal"
+    body = journal.read_bytes().rpartition(b',"crc"')[0].replace(b'"format":2', b'"format":1')
+    journal.write_bytes(b'%b,"crc":"%08x"}\n' % (body, zlib.crc32(body)))
+    (tasks / f"my-task/runs/run-{run.id}.json").unlink()
+    assert await adapter.get_task_run(run.id) == run
+    claimed = await adapter.claim(run.id, "token", NOW, SOON)
+    await adapter.commit(Commit(evolve(claimed, turn=1), "token", (new_call(run, 0),)))
+    await adapter.answer(run.id, answer(1), NOW)
+    await adapter.delete_stack_run(f"{run.id}:0")
+    formats = [json.loads(line).get("format") for line in journal.read_bytes().splitlines()]
+    assert formats == [1, None, None, 2, 2]  # what a program of the first would not understand
+    (tasks / f"my-task/runs/run-{run.id}.json").unlink()
+    reader = FolderAdapter("tasks")
+    found = await reader.get_task_run(run.id)
+    assert found
+    assert (found.turn, found.answers, found.events) == (1, 1, (answer(1),))
+    assert await reader.load_calls(run.id) == []
+    await reader.close()
+
+
+async def test_nothing_of_a_deleted_run_is_left(adapter: FolderAdapter, tasks: Path) -> None:
+    run = await adapter.create_task_run(new_run(input={"text": "x" * 70_000}))
+    kept = await adapter.create_task_run(new_run(1))
+    claimed = await adapter.claim(run.id, "token", NOW, SOON)
+    await adapter.store_snapshot(Snapshot(run.id, 0, b"state"))
+    for one in (run, kept):
+        folder_inbox.post(adapter.places.existing(one.id), Request(one.id, NOW))
+    with pytest.raises(RunBusyError):
+        await adapter.delete_task_run(run.id)
+    assert await adapter.get_task_run(run.id)
+    await adapter.release(run.id, "token")
+    folder_inbox.post(adapter.places.existing(run.id), Request(run.id, NOW))
+    assert claimed.id == run.id
+    await adapter.delete_task_run(run.id)
+    left = [path.name for path in tasks.rglob("run-*")]
+    assert len(left) == 3
+    assert all(name.startswith(f"run-{kept.id}.") for name in left)
+
+
+async def test_a_damaged_run_can_be_deleted(adapter: FolderAdapter, tasks: Path) -> None:
+    run = await adapter.create_task_run(new_run())
+    (tasks / f"my-task/runs/run-{run.id}.journal").write_bytes(b"?\n")
+    assert len(await adapter.damaged()) == 1
+    await adapter.delete_task_run(run.id)
+    assert await adapter.damaged() == []
 
 
 async def test_a_run_can_be_carried_to_another_folder(

@@ -13,7 +13,7 @@ from sequential.core.model import CallStatus, Status, TaskRun
 from sequential.errors import InvalidTransitionError
 from sequential.storage.folder import FolderAdapter
 from sequential.testing.storage_contract import LATER, SOON, answer
-from support.killing import RUN
+from support.killing import LARGE, RUN
 
 SUPPORT = str(Path(__file__).parents[1])
 PATHS = os.pathsep.join(path for path in (SUPPORT, os.environ.get("PYTHONPATH")) if path)
@@ -98,3 +98,22 @@ async def test_whoever_drives_a_run_is_killed_and_every_answer_counts_once(tmp_p
         assert list(run.events) == events[taken:], name
         assert left(tmp_path / name) == []
         await adapter.close()
+
+
+async def test_who_deletes_a_run_is_killed_and_it_is_whole_or_gone(tmp_path: Path) -> None:
+    results = await killed("remover", tmp_path)
+    assert len(results) > 6
+    found: set[bool] = set()
+    for name, steps in results.items():
+        adapter = FolderAdapter(tmp_path / name / "tasks")
+        run = await adapter.get_task_run(RUN.id)
+        found.add(run is None)
+        if steps:
+            assert run is None
+        if run is not None:
+            assert (await claimed(adapter)).result == LARGE
+            await adapter.delete_task_run(RUN.id)
+        assert await adapter.damaged() == []
+        assert await adapter.find_run_ids("") == await adapter.wakeups(LATER) == []
+        await adapter.close()
+    assert found == {True, False}

@@ -3,7 +3,8 @@
 `python -m support.killing_inbox <role> <folder>` makes `<folder>/<number>-<mode>/tasks` for every
 such call and prints a JSON object: for each of these folders, how many steps had been acknowledged.
 The roles are who is killed: `direct`, who changes a run that nobody drives; `outsider`, who asks
-something of a run that another process drives; `holder`, who drives the run and is asked.
+something of a run that another process drives; `holder`, who drives the run and is asked;
+`remover`, who deletes a run.
 """
 
 import asyncio
@@ -14,13 +15,13 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-from sequential.core.model import Commit, Status, evolve
+from sequential.core.model import Commit, Snapshot, Status, evolve
 from sequential.core.transitions import Event, Happening
 from sequential.storage import folder, folder_inbox, folder_outsider
 from sequential.storage.folder import FolderAdapter
 from sequential.storage.folder_inbox import Request
 from sequential.testing.storage_contract import LATER, NOW, SOON, answer, new_call
-from support.killing import RUN, killing
+from support.killing import LARGE, RUN, killing
 
 Role = Callable[[Path], AsyncIterator[int]]
 MODES = ("before", "within", "after")
@@ -65,6 +66,12 @@ async def holder(tasks: Path) -> AsyncIterator[int]:
     yield 5
 
 
+async def remover(tasks: Path) -> AsyncIterator[int]:
+    """Deletes a run that somebody has asked something of."""
+    await FolderAdapter(tasks).delete_task_run(RUN.id)
+    yield 1
+
+
 async def prepare(role: str, tasks: Path) -> FolderAdapter:
     """The run as the one who is killed finds it; what the adapter holds stays locked."""
     adapter = FolderAdapter(tasks)
@@ -72,7 +79,10 @@ async def prepare(role: str, tasks: Path) -> FolderAdapter:
     await adapter.create_stack_run(new_call(RUN, 0))
     if role == "outsider":
         await adapter.claim(RUN.id, "token", NOW, LATER)
-    if role == "holder":
+    if role == "remover":
+        await adapter.update_task_run(RUN.id, result=LARGE)
+        await adapter.store_snapshot(Snapshot(RUN.id, 0, b"state"))
+    if role in {"holder", "remover"}:
         for number in (1, 2):
             folder_inbox.post(adapter.places.existing(RUN.id), request(number))
     return adapter
@@ -104,7 +114,12 @@ def run_killed(role: Role, tasks: Path, number: int, mode: str) -> tuple[int, bo
 def main(role: str, place: Path) -> None:
     folder._ASKED = 1000.0  # the holder looks when the scenario says so
     folder_outsider.ANSWER_PATIENCE = 0.0
-    roles: dict[str, Role] = {"direct": direct, "outsider": outsider, "holder": holder}
+    roles: dict[str, Role] = {
+        "direct": direct,
+        "outsider": outsider,
+        "holder": holder,
+        "remover": remover,
+    }
     results: dict[str, int] = {}
     for mode in MODES:
         for number in range(1, 1000):
