@@ -19,28 +19,9 @@ def check_task(project: Project, name: str, given: str | None, *, as_json: bool)
     """Print all problems of code.py, config.json and the input; the exit code says if any is."""
     value = None if given is None else read_input(given)
 
-    from sequential.runtimes.sandbox.dry_run import dry_run
-
     async def check(engine: "Engine") -> "tuple[TaskFunction, list[dict[str, Any]]]":
         task = await engine.get_task(name)
-        file = f"{project.task_file(name, task.filename)}"
-        problems = dry_run(
-            task.code,
-            task=name,
-            input_names=[field.name for field in task.config.inputs],
-            services=_services(engine, task.config),
-        )
-        return task, [
-            _problem(
-                file,
-                p.message,
-                line=p.line,
-                column=p.column,
-                instead=p.instead,
-                severity=p.severity,
-            )
-            for p in problems
-        ]
+        return task, code_problems(project, engine, task)
 
     try:
         task, problems = project.with_engine(check)
@@ -57,6 +38,35 @@ def check_task(project: Project, name: str, given: str | None, *, as_json: bool)
     else:
         _print(problems, task.code if task else "")
     return 1 if problems else 0
+
+
+def code_problems(project: Project, engine: "Engine", task: TaskFunction) -> list[dict[str, Any]]:
+    """What is wrong with the code of a task."""
+    from sequential.runtimes.sandbox.dry_run import dry_run
+
+    file = str(project.task_file(task.identifier, task.filename))
+    problems = dry_run(
+        task.code,
+        task=task.identifier,
+        input_names=[field.name for field in task.config.inputs],
+        services=_services(engine, task.config),
+    )
+    return [
+        _problem(
+            file,
+            p.message,
+            line=p.line,
+            column=p.column,
+            instead=p.instead,
+            severity=p.severity,
+        )
+        for p in problems
+    ]
+
+
+def place(problem: dict[str, Any]) -> str:
+    """Where a problem is, as file:line:column."""
+    return ":".join(str(problem[k]) for k in ("file", "line", "column") if problem[k])
 
 
 def _services(engine: "Engine", config: TaskConfig) -> dict[str, list[str]]:
@@ -100,10 +110,8 @@ def _of_input(project: Project, task: TaskFunction, value: Any) -> list[dict[str
 def _print(problems: list[dict[str, Any]], code: str) -> None:
     lines = code.split("\n")
     for problem in problems:
-        place = ":".join(str(problem[k]) for k in ("file", "line", "column") if problem[k])
-        start = output.style(
-            f"{output.clean(place)}: " if place else "", bold=True, file=sys.stdout
-        )
+        where = output.clean(place(problem))
+        start = output.style(f"{where}: " if where else "", bold=True, file=sys.stdout)
         is_warning = problem["severity"] == "warning"
         kind = output.style("warning: ", "yellow", file=sys.stdout) if is_warning else ""
         output.out(f"{start}{kind}{output.one_line(problem['message'])}")

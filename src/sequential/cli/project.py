@@ -52,6 +52,10 @@ class Project:
             self._settings = load_settings(self.folder, adaptor=self._storage, allow_loopback=True)
         return self._settings
 
+    def with_storage(self, storage: str | None) -> "Project":
+        """The same project on another storage; on its own if none is named."""
+        return Project(self.program, self._given, storage or self._storage)
+
     @property
     def keeps_files(self) -> bool:
         """Whether tasks are files in the tasks folder."""

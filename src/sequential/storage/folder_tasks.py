@@ -33,12 +33,16 @@ _config = msgspec.json.Decoder(TaskConfig)
 
 
 class Meta(msgspec.Struct, frozen=True):
-    """The content of `meta.json`. `program` is given when it is not `code.py`."""
+    """The content of `meta.json`. `program` is given when it is not `code.py`.
+
+    `synced` is the digest of what was last exchanged with another store.
+    """
 
     created: str = ""
     updated: str = ""
     version: int = 1
     program: str | msgspec.UnsetType = msgspec.UNSET
+    synced: str | msgspec.UnsetType = msgspec.UNSET
 
 
 _meta = msgspec.json.Decoder(Meta)
@@ -49,7 +53,7 @@ def read(folder: Folder, name: str) -> TaskFunction | None:
     path = os.path.join(folder.path, check_task_name(name))
     if os.path.islink(path) and not folder.holds(path):
         return None
-    meta = _read_meta(folder, path)
+    meta = read_meta(folder, path)
     program = meta.program or next((p for p in _PROGRAMS if os.path.isfile(f"{path}/{p}")), "")
     try:
         code = _read_code(folder, f"{path}/{program}") if program else None
@@ -85,16 +89,26 @@ def store(folder: Folder, function: TaskFunction) -> TaskFunction:
                 return old
             old = evolve(old, version=0)
         function = evolve(function, version=old.version + 1, created_at=old.created_at)
+    write(path, function, read_meta(folder, path).synced)
+    return function
+
+
+def write(path: str, function: TaskFunction, synced: str | msgspec.UnsetType) -> None:
+    """Write the files of a task, each of them as a whole, `meta.json` last."""
+    _write(f"{path}/{function.filename}", _code_bytes(function))
+    _write(f"{path}/config.json", _pretty(_shown_config(function.config)))
+    write_meta(path, function, synced)
+
+
+def write_meta(path: str, function: TaskFunction, synced: str | msgspec.UnsetType) -> None:
     meta = Meta(
         created=function.created_at,
         updated=function.updated_at,
         version=function.version,
         program=msgspec.UNSET if function.filename == _PROGRAMS[0] else function.filename,
+        synced=synced,
     )
-    _write(f"{path}/{function.filename}", _code_bytes(function))
-    _write(f"{path}/config.json", _pretty(_shown_config(function.config)))
     _write(f"{path}/meta.json", _pretty(meta))
-    return function
 
 
 def _shown_config(config: TaskConfig) -> dict[str, Any]:
@@ -130,7 +144,7 @@ def _refuse_busy(task: str, runs: list[RunFiles]) -> None:
         raise RunBusyError(f"a run of {task} is being driven: wait until it is done, or stop it")
 
 
-def _read_meta(folder: Folder, path: str) -> Meta:
+def read_meta(folder: Folder, path: str) -> Meta:
     try:
         text = files.read(f"{path}/meta.json")
         meta = _meta.decode(text)
