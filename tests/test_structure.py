@@ -36,6 +36,7 @@ MAY_IMPORT = {
     "config": {"core", "errors", "runner.settings", "services.http_settings"},
     "runner": {
         *("core", "errors", "runner", "config", "services.http_settings"),
+        "storage.folder_task_files",  # the files that `sync-tasks` copies, whatever the store
         *(f"{family}.{door}" for family in FAMILIES for door in ("base", "registry")),
     },
     # The command line asks the runner for everything but the dry run, which belongs to no run.

@@ -33,6 +33,8 @@ COMMANDS = {
     "history": "history",
     "show": "history",
     "delete": "tasks",
+    "sync-tasks": "sync",
+    "pull-tasks": "sync",
     "config": "settings",
     "keys": "keys",
 }
