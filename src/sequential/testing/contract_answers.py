@@ -1,6 +1,7 @@
 """What a store must do when a run is changed from outside: amendments, answers, operators."""
 
 import asyncio
+import contextlib
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from sequential.core.model import (
     Commit,
     Failure,
     Status,
+    TaskConfig,
     TaskRun,
     evolve,
 )
@@ -78,6 +80,24 @@ class AmendmentsContract(Contract):
         assert await adapter.get_task_run(run.id) == moved
         assert await adapter.query_stack_runs(task_run_id=run.id) == [call]
 
+    async def test_an_amendment_may_bring_another_program(
+        self, adapter: StorageAdapter, other: StorageAdapter
+    ) -> None:
+        run = await adapter.create_task_run(new_run(status=Status.FAILED, input="x" * 100_000))
+        again = evolve(
+            run,
+            status=Status.SUSPENDED,
+            input={"small": 1},
+            code="pass\n",
+            filename="main.py",
+            config=TaskConfig("my-task", ttl=5.0),
+        )
+        assert await other.amend(run, Amendment(again)) == again
+        assert await adapter.get_task_run(run.id) == again
+        claimed = await adapter.claim(run.id, "token", NOW, SOON)
+        assert (claimed.code, claimed.config) == (again.code, again.config)
+        assert claimed.input == again.input
+
     async def test_an_amendment_of_what_is_gone_says_so(self, adapter: StorageAdapter) -> None:
         run = await adapter.create_task_run(new_run())
         await adapter.delete_task_run(run.id)
@@ -98,6 +118,27 @@ class AmendmentsContract(Contract):
         (won,) = [result for result in results if isinstance(result, TaskRun)]
         assert sum(isinstance(result, RunChangedError) for result in results) == 7
         assert await adapter.get_task_run(run.id) == await other.get_task_run(run.id) == won
+
+    async def test_amendments_that_are_tried_again_are_all_written(
+        self, adapter: StorageAdapter, other: StorageAdapter
+    ) -> None:
+        run = await adapter.create_task_run(new_run(status=Status.SUSPENDED))
+
+        async def append(store: StorageAdapter, number: int) -> None:
+            while True:
+                old = await store.get_task_run(run.id)
+                assert old
+                events = (*old.events, answer(number))
+                changed = evolve(old, answers=old.answers + 1, events=events)
+                with contextlib.suppress(RunChangedError):
+                    await store.amend(old, Amendment(changed))
+                    return
+
+        await asyncio.gather(*(append((adapter, other)[i % 2], i) for i in range(12)))
+        found = await adapter.get_task_run(run.id)
+        assert found
+        assert found.answers == 12
+        assert sorted(event.data["number"] for event in found.events) == [*range(12)]
 
 
 class AnswersContract(Contract):

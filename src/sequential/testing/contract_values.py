@@ -86,7 +86,8 @@ class ValuesContract(Contract):
             call = new_call(run, 0, operation=text, error=failure, fingerprint=text, where=frame)
             await adapter.create_stack_run(call)
             run = await adapter.claim(run.id, f"token {text}", NOW, SOON)
-            await adapter.commit(Commit(run, f"token {text}", log=text))
+            await adapter.commit(Commit(run, f"token {text}", log=text, taken=(text,)))
+            run = evolve(run, events=(answer(2),))
             assert text_of(await other.get_task_run(run.id)) == text_of(run)
             assert text_of(await other.get_stack_run(call.id)) == text_of(call)
             assert await other.query_stack_runs(operation=text, task_run_id=run.id) == [call]
