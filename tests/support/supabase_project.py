@@ -1,0 +1,113 @@
+"""A Supabase project for tests: PostgreSQL with its roles, PostgREST, and the gateway."""
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from sequential.storage.supabase_migration import migration_sql
+from support.postgres_server import PostgresServer
+from support.postgrest_server import PostgrestServer
+from support.supabase_gateway import SupabaseGateway, token
+
+__all__ = ["SupabaseProject", "shared_project", "supabase"]
+
+# As in a project of Supabase: the owner is no superuser, and whatever he makes in the schema
+# `public` may be executed by everybody.
+_ROLES = """
+create role anon nologin noinherit;
+create role authenticated nologin noinherit;
+create role service_role nologin noinherit bypassrls;
+create role authenticator login noinherit;
+grant anon, authenticated, service_role to authenticator;
+create role project_owner login createrole bypassrls;
+"""
+_RIGHTS = """
+grant all on schema public to project_owner;
+grant usage on schema public to anon, authenticated, service_role;
+alter default privileges for role project_owner in schema public
+    grant all on functions to anon, authenticated, service_role;
+alter default privileges for role project_owner in schema public
+    grant all on tables to anon, authenticated, service_role;
+alter role authenticator set statement_timeout = '8s';
+"""
+
+
+class SupabaseProject:
+    """`url` and `key` are what a user has; `schema` holds the store, which is empty."""
+
+    def __init__(self, postgres: PostgresServer) -> None:
+        self.postgres = postgres
+        self.base = Path(tempfile.mkdtemp(prefix="sb-", dir="/tmp"))  # sockets have short paths
+        with psycopg.connect(postgres.url, autocommit=True) as connection:
+            connection.execute(_ROLES.encode())
+            connection.execute("create database supabase owner project_owner")
+        with self.connect("postgres") as connection:
+            connection.execute(_RIGHTS.encode())
+        self.schema = "sequential"
+        self.apply(migration_sql())
+        self.api = PostgrestServer(self.database("authenticator"), self.base / "log")
+        self.gateway = SupabaseGateway(self.api.port, self.base / "socket")
+        self.key = token("service_role")
+        self.gateway.keys |= {self.key, token("anon"), token("authenticated")}
+
+    @property
+    def url(self) -> str:
+        return self.gateway.url
+
+    def database(self, user: str) -> str:
+        return self.postgres.url.replace("postgres@/postgres", f"{user}@/supabase")
+
+    def connect(self, user: str = "project_owner") -> "psycopg.Connection[Any]":
+        return psycopg.connect(self.database(user), autocommit=True)
+
+    def apply(self, script: str) -> None:
+        """As in the SQL editor."""
+        with self.connect() as connection:
+            connection.execute(script.encode())
+
+    def empty(self) -> None:
+        with self.connect() as connection:
+            connection.execute("truncate sequential.task_runs, sequential.programs cascade")
+            for table in ("task_functions", "keystore", "requests"):
+                connection.execute(f"truncate sequential.{table}".encode())
+
+    def restart_database(self) -> None:
+        self.postgres.stop()
+        self.postgres.start()
+
+    def remove(self) -> None:
+        self.api.stop()
+        shutil.rmtree(self.base, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _running(postgres: PostgresServer) -> Iterator[SupabaseProject]:
+    project = SupabaseProject(postgres)
+    try:
+        project.api.start()
+        with project.gateway:
+            yield project
+    finally:
+        project.remove()
+
+
+@pytest.fixture(scope="session")
+def shared_project(postgres: PostgresServer) -> Iterator[SupabaseProject]:
+    try:
+        with _running(postgres) as project:
+            yield project
+    except LookupError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def supabase(shared_project: SupabaseProject) -> SupabaseProject:
+    """A project whose store is empty."""
+    shared_project.empty()
+    return shared_project
