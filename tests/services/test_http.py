@@ -143,6 +143,17 @@ async def test_connections_are_limited(http_api: HttpApi) -> None:
     await http.close()
 
 
+async def test_a_host_gets_so_many_requests_at_a_time(http_api: HttpApi) -> None:
+    http = HttpService(HttpSettings(allow_loopback=True, per_host=2))
+    started = time.monotonic()
+    # Waiting for a place does not count against the time an answer may take.
+    slow = (fetch(http, f"{http_api.url}/slow/0.2", timeout=0.6) for _ in range(8))
+    assert {answer["status"] for answer in await asyncio.gather(*slow)} == {200}
+    assert time.monotonic() - started >= 0.8
+    assert len({request.connection for request in http_api.requests}) == 2
+    await http.close()
+
+
 async def test_close_and_again(http: HttpService, http_api: HttpApi) -> None:
     await http.close()
     await fetch(http, f"{http_api.url}/json/1")

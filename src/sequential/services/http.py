@@ -5,9 +5,11 @@ An HTTP status is data. What fails below HTTP is an exception of the task: `OSEr
 """
 
 import asyncio
+import contextlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from sequential.core.model import Failure, Outcome
 from sequential.services.address_guard import Policy, RefusedError, parse_rule
@@ -40,6 +42,7 @@ class HttpService:
         self._settings = settings or HttpSettings()
         self._resolve = resolve
         self._open: Pool | None = None
+        self._places: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     def methods(self) -> Sequence[str]:
         return ("fetch",)
@@ -71,7 +74,8 @@ class HttpService:
         except (TypeError, ValueError) as error:
             kind = "TypeError" if isinstance(error, TypeError) else "ValueError"
             raise CallError(kind, str(error), code="invalid_call") from None
-        answer = await self._fetch(request, policy, context.secrets)
+        async with self._place(request.target.host):
+            answer = await self._fetch(request, policy, context.secrets)
         if len(answer.body) > LARGE:
             value = await asyncio.to_thread(answer.value)
         else:
@@ -85,6 +89,15 @@ class HttpService:
         pool, self._open = self._open, None
         if pool is not None:
             await pool.close()
+
+    def _place(self, host: str) -> contextlib.AbstractAsyncContextManager[None]:
+        """A place among the requests to a host; waiting for one is not the host's fault."""
+        if (most := self._settings.per_host) is None:
+            return contextlib.nullcontext()
+        places = self._places.get(host)
+        if places is None:
+            self._places[host] = places = asyncio.Semaphore(most)
+        return places
 
     async def _fetch(self, request: Request, policy: Policy, secrets: Secrets) -> Answer:
         from sequential.services.http_pool import NetworkError  # noqa: PLC0415 - see _pool

@@ -23,6 +23,7 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
     body_limit: Count = 32 * 1024 * 1024  # of an answer's body after decompression
     max_redirects: NoneOrMore = 10
     max_connections: Count = 500  # open at a time, a shell's usual limit is 1024 files
+    per_host: Count | None = None  # requests at a time to one host, of one process; None: no limit
     allow_private: bool = False  # private networks and loopback, for every task
     allow_loopback: bool = False
     user_agent: str = "sequential-ecosystem"
