@@ -1,16 +1,19 @@
 """No secret is written anywhere: whole runs against a server that tells everything it was told.
 
-Another store joins by one more entry of STORES: how it is chosen, and all bytes that it keeps.
+Another store joins by a fixture: the name it is chosen by, and all bytes that it keeps.
 """
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
+import psycopg
 import pytest
 import zstandard
+from psycopg import sql
 
 from sequential.config import load_settings
 from sequential.core.model import (
@@ -30,6 +33,8 @@ from sequential.runner.settings import RunnerSettings
 from sequential.services.base import CallContext, CallError, Secret, TryAgain
 from sequential.services.local import LocalService
 from support.http_api import HttpApi, serve
+from support.postgres_server import PostgresServer, postgres_server
+from support.valkey_server import valkey
 
 SECRET = 's3cr3t-Tök€n/+ "quoted"'
 ASCII = "sk_live_0123456789abcdef"
@@ -39,7 +44,7 @@ class Store(NamedTuple):
     """A store under test: the name it is chosen by, and all bytes that it keeps."""
 
     adaptor: str
-    content: Callable[[], Awaitable[bytes]]
+    content: Callable[[], bytes]
 
 
 def all_files(folder: Path) -> bytes:
@@ -50,29 +55,50 @@ def all_files(folder: Path) -> bytes:
     )
 
 
-@contextlib.asynccontextmanager
-async def folder(project: Path) -> AsyncIterator[Store]:
-    async def content() -> bytes:
-        return all_files(project)
-
-    yield Store("folder", content)
+@pytest.fixture
+def folder(tmp_path: Path) -> Store:
+    return Store("folder", lambda: all_files(tmp_path))
 
 
-@contextlib.asynccontextmanager
-async def sqlite(project: Path) -> AsyncIterator[Store]:
-    async def content() -> bytes:  # with what is in the -wal file, as the database is still open
-        return all_files(project)
-
-    yield Store("sqlite", content)
+@pytest.fixture
+def sqlite(tmp_path: Path) -> Store:
+    # While the database is open, its newest pages are in the -wal file.
+    return Store("sqlite", lambda: all_files(tmp_path))
 
 
-STORES = [folder, sqlite]
+@pytest.fixture
+def redis() -> Iterator[Store]:
+    with valkey() as server:  # which appends every command to a file, also what is overwritten
+        yield Store(server.url, lambda: all_files(server.folder))
 
 
-@pytest.fixture(params=STORES, ids=lambda store: store.__name__)
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    async with request.param(tmp_path) as opened:
-        yield opened
+@pytest.fixture(scope="module")
+def database() -> Iterator[PostgresServer]:
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres(database: PostgresServer) -> Store:
+    schema = f"t{secrets.token_hex(6)}"
+
+    def content() -> bytes:
+        found = [b""]
+        with psycopg.connect(database.url) as connection:
+            named = "SELECT tablename FROM pg_tables WHERE schemaname = %s"
+            for (table,) in connection.execute(named, [schema]).fetchall():
+                everything = sql.SQL("SELECT * FROM {}").format(sql.Identifier(schema, table))
+                for row in connection.execute(everything):
+                    found += [v if isinstance(v, bytes) else str(v).encode() for v in row]
+        return b"\0".join(found)
+
+    return Store(f"{database.url}&schema={schema}", content)
+
+
+@pytest.fixture(params=["folder", "sqlite", "redis", "postgres"])
+def store(request: pytest.FixtureRequest) -> Store:
+    opened: Store = request.getfixturevalue(request.param)
+    return opened
 
 
 @pytest.fixture
@@ -175,7 +201,7 @@ async def test_the_server_gets_the_secrets_and_the_store_never(
     caplog.set_level(logging.DEBUG)
     async with opened(tmp_path, store) as engine:
         run = await run_to_the_end(engine, CODE, api)
-        content = await store.content()
+        content = store.content()
         snapshot = await engine.storage.get_snapshot(run.id)
         calls = await engine.list_calls(run.id)
 
@@ -189,7 +215,7 @@ async def test_the_server_gets_the_secrets_and_the_store_never(
     assert traces(program_of(snapshot)) == []
     assert b"{{secret:crm/token}}" in content
     assert traces(content) == []
-    assert traces(await store.content()) == []  # closed, with all that is written late
+    assert traces(store.content()) == []  # closed, with all that is written late
     assert traces(caplog.text.encode()) == []
     assert traces(repr((run, calls)).encode()) == []
     assert str(run.result).count("{{secret:crm/token}}") >= 15
@@ -202,11 +228,11 @@ async def test_a_run_that_fails_with_a_secret_in_its_error(
         run = await run_to_the_end(
             engine, "async def job(api):\n    await services.crm.fail()", api
         )
-        content = await store.content()
+        content = store.content()
 
     assert run.error is not None
     assert run.error.message == "ValueError: {{secret:crm/token}} was not accepted"
-    assert traces(content + await store.content()) == []
+    assert traces(content + store.content()) == []
 
 
 async def test_a_run_that_waits_for_its_next_attempt(
@@ -219,12 +245,12 @@ async def test_a_run_that_waits_for_its_next_attempt(
         created = await engine.create_run("job", {})
         run = await engine.drive(created.id)
         (call,) = await engine.list_calls(run.id)
-        content = await store.content()
+        content = store.content()
 
     assert run.status is Status.SUSPENDED
     assert call.error is not None
     assert call.error.message == "{{secret:crm/token}} was too much"
-    assert traces(content + await store.content()) == []
+    assert traces(content + store.content()) == []
 
 
 async def test_a_task_uses_only_the_secrets_that_its_policy_names(
