@@ -27,6 +27,7 @@ from sequential.core.model import (
 )
 from sequential.core.transitions import Event, Happening, apply
 from sequential.errors import (
+    DamagedRunError,
     InvalidTransitionError,
     LeaseLostError,
     RunBusyError,
@@ -213,8 +214,8 @@ class StorageAdapter(abc.ABC):
                 except TaskLimitError:
                     if run := await self.get_task_run(run_id):
                         full.add(run.task_identifier)
-                except (RunBusyError, RunNotFoundError, InvalidTransitionError):
-                    continue
+                except (RunBusyError, RunNotFoundError, InvalidTransitionError, DamagedRunError):
+                    continue  # others are not kept waiting; `damaged` tells
             if progress == (len(claimed), len(full)):
                 break
         return claimed
