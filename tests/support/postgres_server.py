@@ -72,7 +72,7 @@ class PostgresServer:
                 stderr=log,
                 start_new_session=True,
                 preexec_fn=_die_with_parent,
-                **self._as_user(),
+                **self.as_user(),
             )
         pid_file = self.base / "data" / "postmaster.pid"
         end = time.monotonic() + 30
@@ -115,11 +115,11 @@ class PostgresServer:
     def _run(self, command: list[str]) -> "subprocess.CompletedProcess[bytes]":
         command = [str(self._binaries / command[0]), *command[1:]]
         done: subprocess.CompletedProcess[bytes] = subprocess.run(
-            command, capture_output=True, check=False, **self._as_user()
+            command, capture_output=True, check=False, **self.as_user()
         )
         return done
 
-    def _as_user(self) -> dict[str, Any]:
+    def as_user(self) -> dict[str, Any]:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PG")}
         arguments: dict[str, Any] = {"cwd": self.base, "env": environment | {"LC_ALL": "C"}}
         if self.user:
