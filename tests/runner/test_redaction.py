@@ -1,6 +1,8 @@
 """What comes back from a call names its secrets instead of showing them."""
 
+import html
 import json
+import re
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -31,6 +33,9 @@ def test_a_secret_is_named_as_in_a_header() -> None:
         quote(SECRET),
         quote(SECRET, safe=""),
         quote_plus(SECRET),
+        re.sub("%..", lambda found: found[0].lower(), quote(SECRET, safe="")),
+        html.escape(SECRET),
+        json.dumps(SECRET)[1:-1].replace("/", "\\/"),
         SECRET.encode().decode("latin-1"),
         json.dumps(SECRET.encode().decode("latin-1"))[1:-1],
     ],

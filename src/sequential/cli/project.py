@@ -131,14 +131,14 @@ def init_command(project: Project) -> None:
 
 
 def _ignore(path: Path, entry: str) -> None:
-    """Keep the key that signs snapshots out of version control."""
+    """Keep the key of snapshots and secrets out of version control."""
     lines = path.read_text("utf-8", "surrogateescape").splitlines() if path.exists() else []
     if {entry, entry.rstrip("/"), f"/{entry}"} & {line.strip() for line in lines}:
         _report("exists", path)
         return
     start = "\n" if lines and lines[-1].strip() else ""
     with path.open("a", encoding="utf-8") as file:
-        file.write(f"{start}# the key that signs snapshots\n{entry}\n")
+        file.write(f"{start}# the key of snapshots and secrets\n{entry}\n")
     _report("changed" if lines else "created", path)
 
 

@@ -5,7 +5,9 @@ down then has the secret's name in its place. That is a net, not a wall: a secre
 encoding than those below is not recognised.
 """
 
+import html
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 from urllib.parse import quote, quote_plus
@@ -71,10 +73,12 @@ class Redaction:
 
 
 def _forms(secret: str) -> Iterator[str]:
-    """A secret as it is, and as JSON, URLs and servers that take headers for latin-1 show it."""
+    """A secret as it is, and as JSON, HTML and URLs show it, by servers that read latin-1, too."""
     if len(secret) < SHORTEST:
         return
-    for text in {secret, secret.encode("utf-8", "replace").decode("latin-1")}:
-        yield from (text, json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1])
-        plain = text.encode("utf-8", "replace")
-        yield from (quote(plain, safe=""), quote(plain), quote_plus(plain))
+    for text in {secret, secret.encode().decode("latin-1")}:
+        yield from (text, html.escape(text), html.escape(text, quote=False))
+        for encoded in (json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]):
+            yield from (encoded, encoded.replace("/", "\\/"))
+        for encoded in (quote(text, safe=""), quote(text), quote_plus(text)):
+            yield from (encoded, re.sub("%..", lambda found: found[0].lower(), encoded))
