@@ -2,6 +2,8 @@
 
 import asyncio
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -166,7 +168,10 @@ async def test_the_script_does_what_opening_does(
     postgres_url: str, connection: "psycopg.Connection", user: str
 ) -> None:
     schema = schema_of(postgres_url)
-    connection.execute(postgres_schema.script(schema).encode())
+    command = [sys.executable, "-m", "sequential.storage.postgres_schema", schema]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert printed == postgres_schema.script(schema)
+    connection.execute(printed.encode())
     grant(connection, user)
     adapter = await opened(user)  # there is nothing left to do, or it would be refused
     run = await adapter.create_task_run(new_run())

@@ -5,6 +5,7 @@ The SQL is in files: `sql/postgres/<number>_<what>.sql` are the steps from versi
 """
 
 import hashlib
+import sys
 from importlib.resources import files
 from typing import NamedTuple
 
@@ -154,5 +155,15 @@ def _refuse_newer(version: int, shown: str) -> None:
         )
 
 
+def main(arguments: list[str]) -> None:
+    """Print the script: `python -m sequential.storage.postgres_schema [schema] [since]`."""
+    schema, since, *_ = [*arguments, *("sequential", "0")[len(arguments) :]]
+    sys.stdout.write(script(schema, int(since)))
+
+
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
