@@ -198,13 +198,14 @@ def test_cut_counts_columns_of_the_terminal() -> None:
 def test_progress_of_several_calls() -> None:
     shown = live.Live(verbose=False)
     for sequence in range(5):
-        call = evolve(CALL, sequence=sequence)
+        call = evolve(CALL, id=f"{RUN.id}:{sequence}", sequence=sequence)
         shown.observe(Progress(Step.CALL_STARTED, RUN, call))
     state = shown._state()
     assert state.startswith("5 calls, 0.0 s: POST api.stripe.com/v1/charges, ")
     assert state.endswith(" and 2 more")
     for sequence in range(5):
-        done = evolve(CALL, sequence=sequence, status=CallStatus.COMPLETED)
+        call = evolve(CALL, id=f"{RUN.id}:{sequence}", sequence=sequence)
+        done = evolve(call, status=CallStatus.COMPLETED)
         shown.observe(Progress(Step.CALL_SETTLED, RUN, done))
     assert shown._state().startswith("computing, ")
     assert shown.calls == 5

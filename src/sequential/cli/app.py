@@ -32,7 +32,13 @@ COMMANDS = {
     "describe": "tasks",
     "history": "history",
     "show": "history",
+    "answer": "operations",
+    "cancel": "operations",
+    "pause": "operations",
+    "unpause": "operations",
+    "retry": "operations",
     "delete": "tasks",
+    "prune": "upkeep",
     "sync-tasks": "sync",
     "pull-tasks": "sync",
     "config": "settings",
@@ -92,7 +98,13 @@ class Commands(GroupWithExample):
     type=click.Path(path_type=Path),
     help="The project's folder; else the nearest one upwards that has a .sequentialrc.json.",
 )
-@click.option("--storage", metavar="NAME", help="Another storage adapter, for this command only.")
+@click.option(
+    "--storage",
+    "--adaptor",
+    "storage",
+    metavar="NAME",
+    help="Another storage adapter, for this command only.",
+)
 @click.option("--debug", is_flag=True, help="Show a traceback when the program itself breaks.")
 @click.version_option(package_name=NAMES[0], message="%(prog)s %(version)s")
 @click.pass_context

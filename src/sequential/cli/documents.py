@@ -26,6 +26,10 @@ def run_document(run: TaskRun) -> dict[str, Any]:
         "duration": max(round(took, 3), 0.0) if run.ended_at else None,
         "wake_at": run.wake_at,
         "deadline": run.deadline,
+        "expires_at": run.expires_at,
+        "priority": run.priority,
+        "parent_run_id": run.parent_run_id,
+        "events": [_all_fields(event) for event in run.events],
         "where": _frame(run.where),
         "filename": run.filename,
         "turn": run.turn,
@@ -34,12 +38,19 @@ def run_document(run: TaskRun) -> dict[str, Any]:
 
 
 def full_document(
-    run: TaskRun, calls: Sequence[StackRun], log: Sequence[LogLine]
+    run: TaskRun,
+    calls: Sequence[StackRun],
+    log: Sequence[LogLine],
+    children: Sequence[TaskRun] = (),
 ) -> dict[str, Any]:
-    """A run record with its calls and what it printed."""
+    """A run record with its calls, its child runs, and what it printed."""
     return {
         **run_document(run),
         "stack_runs": [call_document(call) for call in calls],
+        "children": [
+            {"id": run.id, "task_identifier": run.task_identifier, "status": str(run.status)}
+            for run in children
+        ],
         "log": [{"at": line.at, "text": line.text} for line in log],
     }
 
@@ -80,6 +91,8 @@ def task_document(task: TaskFunction, path: str | None, runs: Sequence[TaskRun])
         "inputs": [_all_fields(field) for field in config.inputs],
         "retry": _all_fields(config.retry) if config.retry else None,
         "timeout": config.timeout,
+        "ttl": config.ttl,
+        "concurrency": config.concurrency,
         "allow": _all_fields(config.allow),
         "limits": _all_fields(config.limits),
         "version": task.version,

@@ -1,7 +1,8 @@
 """What happened: `history` of a task and `show` of one run."""
 
+import contextlib
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -10,10 +11,23 @@ from sequential.cli.project import Project
 from sequential.cli.usage import WithExample
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from sequential.core.model import LogLine, StackRun, TaskRun
     from sequential.runner.engine import Engine
+
+MOST = 50  # child runs that are listed
+
+
+class Shown(NamedTuple):
+    """All there is to show of one run."""
+
+    run: "TaskRun"
+    calls: "Sequence[StackRun]"
+    log: "Sequence[LogLine]"
+    children: "Sequence[TaskRun]"
+    parent: "TaskRun | None"
+    is_driven: bool
 
 
 @click.command(
@@ -61,26 +75,38 @@ def history_command(project: Project, name: str, limit: int, as_json: bool) -> N
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing cut.")
 @click.pass_obj
 def show_command(project: Project, name: str, run_id: str, as_json: bool) -> None:
-    """One run: where it stands, its input and result, every call, and what it printed.
+    """One run: where it stands, its input and result, its calls and child runs, what it printed.
 
     RUN_ID may be the beginning of an id, as `history` prints it.
     """
     from sequential.cli import documents
 
-    async def load(engine: "Engine") -> None:
-        run = await engine.find_run(run_id, name)
-        calls = await engine.list_calls(run.id)
-        log = await engine.get_log(run.id)
-        if as_json:
-            output.document(documents.full_document(run, calls, log))
-        else:
-            is_driven = not run.status.is_final and await engine.is_driven(run)
-            _print_run(project, run, calls, log, is_driven=is_driven)
+    async def load(engine: "Engine") -> Shown:
+        return await _look_up(engine, await engine.find_run(run_id, name))
 
-    project.with_engine(load)
+    shown = project.with_engine(load)
+    if as_json:
+        output.document(documents.full_document(shown.run, shown.calls, shown.log, shown.children))
+    else:
+        _print_run(project, shown)
 
 
-def _print_runs(runs: "Sequence[TaskRun]") -> None:
+async def _look_up(engine: "Engine", run: "TaskRun") -> Shown:
+    from sequential.cli.words import CHILD
+    from sequential.errors import SequentialError
+
+    calls = await engine.list_calls(run.id)
+    has_children = any(call.operation == CHILD for call in calls)
+    children = await engine.list_children(run.id) if has_children else []
+    parent = None
+    if run.parent_run_id:
+        with contextlib.suppress(SequentialError):  # it may have been removed
+            parent = await engine.get_run(run.parent_run_id)
+    is_driven = not run.status.is_final and await engine.is_driven(run)
+    return Shown(run, calls, await engine.get_log(run.id), children, parent, is_driven)
+
+
+def _print_runs(runs: "Sequence[TaskRun]", *, with_task: bool = False) -> None:
     from sequential.cli import render, words
     from sequential.core import times
 
@@ -96,10 +122,12 @@ def _print_runs(runs: "Sequence[TaskRun]") -> None:
             outcome = words.waits(run, now)
         took = words.duration(words.elapsed(run, now)) if run.ended_at else ""
         started = words.moment(run.created_at, now)
-        rows.append([ids[run.id], str(run.status), started, took, outcome])
+        task = [run.task_identifier] if with_task else []
+        rows.append([ids[run.id], *task, str(run.status), started, took, outcome])
     render.table(
         [
             render.Column("run"),
+            *([render.Column("task")] if with_task else []),
             render.Column("status"),
             render.Column("created"),
             render.Column("took", "right"),
@@ -109,33 +137,17 @@ def _print_runs(runs: "Sequence[TaskRun]") -> None:
     )
 
 
-def _print_run(
-    project: Project,
-    run: "TaskRun",
-    calls: "Sequence[StackRun]",
-    log: "Sequence[LogLine]",
-    *,
-    is_driven: bool,
-) -> None:
+def _print_run(project: Project, shown: Shown) -> None:
     from sequential.cli import render, words
     from sequential.core import times
 
+    run, calls, log, children, _, is_driven = shown
     now = times.to_text(datetime.now(UTC))
     output.out(words.sentence(run, calls, now, is_driven=is_driven))
-    if not run.status.is_final and not is_driven:
-        output.out(f"Go on: {project.program} resume {run.id}")
+    for line in _next_steps(project, run, calls, now, is_driven=is_driven):
+        output.out(line)
     output.out("")
-    render.fields(
-        [
-            ("run", run.id),
-            ("status", render.status(str(run.status))),
-            ("created", words.moment(run.created_at, now)),
-            ("ended", words.moment(run.ended_at, now)),
-            ("waits at", f"{run.filename}:{run.where.line}" if run.where else ""),
-            ("deadline", words.moment(run.deadline, now)),
-            ("crashes", str(run.crashes or "")),
-        ]
-    )
+    render.fields(_fields(shown, now))
     if run.error and run.error.traceback:
         output.out("\n" + render.traceback(run.error))
     render.heading("Input")
@@ -143,13 +155,75 @@ def _print_run(
     if str(run.status) == "completed":
         render.heading("Result")
         render.value(run.result)
+    if run.events:
+        render.heading("Answers that were not taken")
+        _print_events(run, now)
     if calls:
         render.heading("Calls")
         _print_calls(run, calls)
+    if children:
+        render.heading("Child runs")
+        _print_runs(children[:MOST], with_task=True)
+        if len(children) > MOST:
+            output.out(f"  … {len(children) - MOST} more, all with --json")
     if log:
         render.heading("Log")
         text = "".join(line.text for line in log)
         output.out("  " + output.clean_lines(text.rstrip("\n")).replace("\n", "\n  "))
+
+
+def _next_steps(
+    project: Project, run: "TaskRun", calls: "Sequence[StackRun]", now: str, *, is_driven: bool
+) -> "Iterator[str]":
+    """What to type to have it go on."""
+    from sequential.cli import words
+
+    if run.status.is_final:
+        if str(run.status) != "completed":
+            yield f"Try again from there: {project.program} retry {run.id}"
+        return
+    arrived = {event.name for event in run.events}
+    awaited = [name for name in words.awaited_events(calls) if name not in arrived]
+    for name in awaited[:3]:
+        yield f"Answer: {project.program} answer {run.id} {words.event_name(name)} --data JSON"
+    if str(run.status) == "paused":
+        yield f"Go on: {project.program} unpause {run.id}"
+    elif words.is_delayed(run, now):
+        yield f"Begin at once: {project.program} resume {run.id}"
+    elif not is_driven and not words.is_patient(run, calls, now):
+        yield f"Go on: {project.program} resume {run.id}"
+
+
+def _fields(shown: Shown, now: str) -> list[tuple[str, str]]:
+    from sequential.cli import render, words
+
+    run, parent = shown.run, shown.parent
+    begins = run.wake_at if str(run.status) == "pending" else None
+    of_task = f" of {parent.task_identifier}" if parent else ""
+    return [
+        ("run", run.id),
+        ("status", render.status(str(run.status))),
+        ("parent", f"{run.parent_run_id}{of_task}" if run.parent_run_id else ""),
+        ("priority", str(run.priority or "")),
+        ("created", words.moment(run.created_at, now)),
+        ("begins", words.moment(begins, now)),
+        ("ended", words.moment(run.ended_at, now)),
+        ("waits at", f"{run.filename}:{run.where.line}" if run.where else ""),
+        ("deadline", words.moment(run.deadline, now)),
+        ("expires", "" if run.status.is_final else words.moment(run.expires_at, now)),
+        ("crashes", str(run.crashes or "")),
+    ]
+
+
+def _print_events(run: "TaskRun", now: str) -> None:
+    from sequential.cli import render, words
+
+    rows = [
+        [words.event_name(event.name), words.moment(event.at, now), words.compact(event.data, 200)]
+        for event in run.events
+    ]
+    columns = [render.Column("event"), render.Column("came"), render.Column("data", wide=True)]
+    render.table(columns, rows)
 
 
 def _print_calls(run: "TaskRun", calls: "Sequence[StackRun]") -> None:
@@ -166,7 +240,7 @@ def _print_calls(run: "TaskRun", calls: "Sequence[StackRun]") -> None:
                 str(call.where.line) if call.where else "",
                 str(call.status),
                 str(call.attempts),
-                words.duration(call.duration),
+                words.duration(words.call_time(call)),
                 words.size(call.size),
                 "\n".join(text for text in details if text),
             ]

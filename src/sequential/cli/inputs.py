@@ -1,4 +1,4 @@
-"""Reading `--input`: JSON on the command line, from a file, or from stdin."""
+"""Reading `--input` and `--data`: JSON on the command line, from a file, or from stdin."""
 
 import json
 import sys
@@ -11,9 +11,12 @@ from sequential.errors import InvalidInputError
 
 def read_input(given: str | None) -> Any:
     """The value of `--input`; raises `InvalidInputError` that says where it is wrong."""
-    if given is None:
-        return {}
-    text, where = _text(given)
+    return {} if given is None else read_json(given, "--input")
+
+
+def read_json(given: str, option: str) -> Any:
+    """The value of an option: JSON, or with `@` or `-` where to read it."""
+    text, where = _text(given, option)
     try:
         return json.loads(text, parse_constant=_no_json)
     except json.JSONDecodeError as error:
@@ -28,10 +31,10 @@ def read_input(given: str | None) -> Any:
         raise InvalidInputError(f"{where} is not JSON: {error}") from error
 
 
-def _text(given: str) -> tuple[str, str]:
+def _text(given: str, option: str) -> tuple[str, str]:
     if given != "-" and not given.startswith("@"):
-        return given, "--input"
-    where = "--input from stdin" if given == "-" else f"--input {clean(given)}"
+        return given, option
+    where = f"{option} from stdin" if given == "-" else f"{option} {clean(given)}"
     try:
         data = sys.stdin.buffer.read() if given == "-" else Path(given[1:]).read_bytes()
     except (OSError, ValueError) as error:

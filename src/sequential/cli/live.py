@@ -1,4 +1,4 @@
-"""What happens in a run while it is driven, on stderr.
+"""What happens in a run, and in its child runs, while it is driven, on stderr.
 
 What the task prints is passed on as it comes. On a terminal one line below it shows the calls that
 are under way; with `--verbose` every step is a line of its own.
@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from sequential.cli import output, words
 from sequential.cli.render import cut
 from sequential.core import times
-from sequential.core.model import CallStatus, StackRun, TaskRun
+from sequential.core.model import StackRun, TaskRun
 from sequential.runner.progress import Progress, Step
 
 INTERVAL = 0.1  # seconds between two pictures
@@ -26,16 +26,23 @@ _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
 
 class Live:
-    """Watches one run. Give `observe` to the engine, and drive the run inside of `shown`."""
+    """Watches a run: the first that is observed, and those it starts.
 
-    def __init__(self, *, verbose: bool) -> None:
+    Give `observe` to the engine, and drive the run inside of `shown`. `program` is the name of the
+    command line, for what can be typed to answer a run.
+    """
+
+    def __init__(self, *, verbose: bool, program: str = "sequential-ecosystem") -> None:
         self.calls = 0  # asked for by the run so far, as far as they were seen
+        self._program = program
         self._verbose = verbose
         self._is_terminal = output.is_terminal(sys.stderr)
         self._moves = self._is_terminal and os.environ.get("TERM") not in ("dumb", None)
         self._run: TaskRun | None = None
-        self._open: dict[int, StackRun] = {}
-        self._since: dict[int, float] = {}  # when the attempt of an open call began
+        self._runs: dict[str, TaskRun] = {}  # it and its child runs, as they were last seen
+        self._open: dict[str, StackRun] = {}  # by the id of the call
+        self._since: dict[str, float] = {}  # when the attempt of an open call began
+        self._asked: set[str] = set()  # the calls whose answer was asked for already
         self._turned = time.monotonic()  # when the program last got something to do
         self._frames = itertools.cycle(_frames())
         self._line_is_open = False  # the task printed the beginning of a line
@@ -67,27 +74,52 @@ class Live:
 
     def observe(self, progress: Progress) -> None:
         """Take note of a step."""
-        self._run = progress.run
-        call = progress.call
+        run, call = progress.run, progress.call
+        self._runs[run.id] = run
+        is_child = self._run is not None and run.id != self._run.id
+        if not is_child:
+            self._run = run
+        if progress.step is Step.ENDED:
+            self._forget(run)
         if call:
-            self.calls = max(self.calls, call.sequence + 1)
+            self.calls = max(self.calls, 0 if is_child else call.sequence + 1)
             self._follow(progress.step, call)
         if progress.step is Step.PRINTED:
             self._print(progress.text)
         elif self._verbose and (line := _told(progress)):
             now = datetime.now().astimezone()
-            self.note(f"{now:%H:%M:%S} {line}")
+            of_task = f"{run.task_identifier}: " if is_child else ""
+            self.note(f"{now:%H:%M:%S} {of_task}{line}")
+        if call and progress.step is Step.CALL_WAITING and call.operation == words.EVENT:
+            self._ask(run, call)
+
+    def _ask(self, run: TaskRun, call: StackRun) -> None:
+        """Say, once, what to type so that a run gets the event it waits for."""
+        for name in words.awaited_events([call]):
+            if call.id not in self._asked:
+                self._asked.add(call.id)
+                named = words.event_name(name)
+                self.note(
+                    f"Waiting for the event {named}. "
+                    f"Answer: {self._program} answer {run.id} {named} --data JSON"
+                )
+
+    def _forget(self, run: TaskRun) -> None:
+        """A run is over, and so are its calls, those that nobody waited for included."""
+        for call_id in [i for i, call in self._open.items() if call.task_run_id == run.id]:
+            del self._open[call_id]
+            self._since.pop(call_id, None)
 
     def _follow(self, step: Step, call: StackRun) -> None:
         self._turned = time.monotonic()
         if step is Step.CALL_SETTLED:
-            self._open.pop(call.sequence, None)
+            self._open.pop(call.id, None)
         else:
-            self._open[call.sequence] = call
+            self._open[call.id] = call
         if step is Step.CALL_STARTED:
-            self._since[call.sequence] = time.monotonic()
+            self._since[call.id] = time.monotonic()
         else:
-            self._since.pop(call.sequence, None)
+            self._since.pop(call.id, None)
 
     def _print(self, text: str) -> None:
         """The task's own words. On a terminal they cannot be more than words."""
@@ -122,19 +154,20 @@ class Live:
         run = self._run
         if run is None:
             return "starting"
-        under_way = [call for number, call in self._open.items() if number in self._since]
+        under_way = [call for call_id, call in self._open.items() if call_id in self._since]
         if under_way:
-            return self._performing(run, under_way)
-        waiting = [call for call in self._open.values() if call.status is CallStatus.PENDING]
-        if waiting:
-            return _pending(run, min(waiting, key=lambda call: call.due_at or ""), now)
+            return self._performing(under_way)
+        if self._open:
+            first = min(self._open.values(), key=_nearness)
+            return _pending(self._runs[first.task_run_id], first, now)
         if run.wake_at and times.seconds_between(now, run.wake_at) > 0:
             return _sleeping(run.wake_at, now)
         return f"computing, {time.monotonic() - self._turned:.1f} s"
 
-    def _performing(self, run: TaskRun, calls: list[StackRun]) -> str:
+    def _performing(self, calls: list[StackRun]) -> str:
         first = calls[0]
-        seconds = time.monotonic() - min(self._since[call.sequence] for call in calls)
+        run = self._runs[first.task_run_id]
+        seconds = time.monotonic() - min(self._since[call.id] for call in calls)
         took = f"{seconds:.1f} s" if seconds < 10 else words.duration(seconds)
         if len(calls) > 1:
             names = ", ".join(words.call_name(call, 40) for call in calls[:3])
@@ -145,9 +178,18 @@ class Live:
         return f"{told}, {tries}" if tries else told
 
 
+def _nearness(call: StackRun) -> tuple[bool, bool, str]:
+    """What people want to know of first: what happens by itself soon, child runs at last."""
+    return call.operation == words.CHILD, call.due_at is None, call.due_at or ""
+
+
 def _pending(run: TaskRun, call: StackRun, now: str) -> str:
-    """A call that waits for its time: a sleep, or the next attempt."""
+    """A call that waits: for its time, for the next attempt, for somebody else."""
     due = call.due_at or now
+    if call.operation in (words.EVENT, words.CHILD):
+        waits = "running" if call.operation == words.CHILD else "waiting for the"
+        took = words.duration(round(max(times.seconds_between(call.created_at, now), 0.0)))
+        return f"{waits} {words.call_name(call)}, {took}; Ctrl-C is safe"
     if not call.attempts:
         return _sleeping(due, now)
     seconds = max(times.seconds_between(now, due), 0.0)
@@ -174,10 +216,12 @@ def _told(progress: Progress) -> str:
             case Step.CALL_STARTED:
                 tries = words.attempt(run, call, call.attempts + 1)
                 return f"{name}: {tries or 'started'}"
+            case Step.CALL_WAITING if call.operation in (words.EVENT, words.CHILD):
+                return f"{name}: waiting"
             case Step.CALL_RETRYING | Step.CALL_WAITING:
                 return f"call {call.sequence + 1} {_pending(run, call, now)}"
             case _:
-                took = f"{call.status} in {words.duration(call.duration)}"
+                took = f"{call.status} in {words.duration(words.call_time(call))}"
                 result = words.call_result(call)
                 return f"{name}: {took}{', ' if result else ''}{result}"
     match progress.step:
@@ -188,7 +232,7 @@ def _told(progress: Progress) -> str:
         case Step.PARKED:
             return f"parked, {words.waits(run, now)}"
         case Step.ENDED:
-            return ""
+            return f"run {run.id} of {run.task_identifier}: {run.status}"
         case _:
             return output.clean(progress.text)
 

@@ -17,20 +17,24 @@ async def unfinished(
     engine: Engine, project: Project, runs: Sequence[TaskRun], *, besides: str = ""
 ) -> None:
     """Name the runs that would go on if somebody drove them, with the command for it."""
+    now = times.to_text(datetime.now(UTC))
     waiting = [
         run
         for run in runs
         if not run.status.is_final
         and run.status is not Status.PAUSED
+        and run.parent_run_id is None  # it goes on when its parent does
+        and not words.is_delayed(run, now)
         and run.id != besides
         and not await engine.is_driven(run)
     ]
-    now = times.to_text(datetime.now(UTC))
     for run in waiting[:MOST]:
+        is_answerable = run.status is Status.SUSPENDED and run.wake_at is None
+        command = f"show {run.task_identifier}" if is_answerable else "resume"
         output.hint(
             f"Unfinished: {run.task_identifier}, {words.waits(run, now)}, "
             f"since {words.moment(run.created_at, now)}. "
-            f"Go on: {project.program} resume {run.id}"
+            f"{'Answer' if is_answerable else 'Go on'}: {project.program} {command} {run.id}"
         )
     if len(waiting) > MOST:
         output.hint(f"... and {words.count(len(waiting) - MOST, 'more unfinished run')}")

@@ -75,7 +75,7 @@ def run_command(
     from sequential.cli.live import Live
 
     value = read_input(given)
-    live = Live(verbose=verbose)
+    live = Live(verbose=verbose, program=project.program)
 
     async def work(engine: "Engine") -> "tuple[TaskRun, int]":
         recent = await engine.list_runs(name, limit=RECENT)
@@ -109,7 +109,7 @@ def resume_command(project: Project, run_id: str, verbose: bool, as_json: bool) 
     """
     from sequential.cli.live import Live
 
-    live = Live(verbose=verbose)
+    live = Live(verbose=verbose, program=project.program)
 
     async def work(engine: "Engine") -> "tuple[TaskRun, int]":
         run = await engine.find_run(run_id)
@@ -173,7 +173,9 @@ def _exit_code(project: Project, run: "TaskRun", interrupted: int) -> int:
     if interrupted:
         output.err(f"Parked, nothing is lost. Go on with: {project.program} resume {run.id}")
         return 128 + interrupted
-    if not run.status.is_final:
+    if str(run.status) == "paused":
+        output.err(f"The run is paused: {project.program} unpause {run.id}")
+    elif not run.status.is_final:
         output.err(
             f"The run is {run.status}: {project.program} show {run.task_identifier} {run.id}"
         )

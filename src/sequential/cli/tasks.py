@@ -276,6 +276,8 @@ def _print_task(project: Project, task: "TaskFunction", runs: "list[TaskRun]") -
             ("runtime", output.clean(config.runtime)),
             ("version", f"{task.version}, changed {changed}, created {created}"),
             ("timeout", words.duration(config.timeout)),
+            ("ttl", words.duration(config.ttl)),
+            ("concurrency", str(config.concurrency or "")),
             (
                 "retries",
                 f"{retry.retries}, first after {words.duration(retry.delay)}" if retry else "",

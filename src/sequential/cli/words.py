@@ -3,6 +3,7 @@
 All text made here is on one line and harmless to a terminal.
 """
 
+import shlex
 from collections.abc import Sequence
 from typing import Any, TypeGuard
 
@@ -10,6 +11,8 @@ from sequential.cli.output import clean, json_text
 from sequential.core import times
 from sequential.core.model import CallStatus, Failure, StackRun, Status, TaskRun
 
+EVENT = "events.wait"  # what `wait_for_event` asks for
+CHILD = "tasks.run"  # what `run_task` asks for
 SHORT_ID = 13  # characters of a run id that tell its millisecond
 _SIZES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 _SPANS = ((86400, "day"), (3600, "h"), (60, "min"))
@@ -94,6 +97,10 @@ def call_name(call: StackRun, most: int = 60) -> str:
     if call.operation == "clock.sleep":
         seconds = positional[0] if positional else named.get("seconds")
         return f"sleep {duration(float(seconds))}" if _is_number(seconds) else "sleep"
+    if call.operation == EVENT and isinstance(name := named.get("name"), str):
+        return short(f"event {event_name(name)}", most)
+    if call.operation == CHILD and isinstance(name := named.get("name"), str):
+        return clean(short(f"task {name}", most))
     return clean(short(call.operation, most))
 
 
@@ -104,6 +111,8 @@ def call_arguments(call: StackRun, most: int = 60) -> str:
         named = {key: value for key, value in named.items() if key not in ("url", "method")}
         if isinstance(headers := named.get("headers"), dict):
             named = {**named, "headers": list(headers)}
+    elif call.operation in (EVENT, CHILD):
+        named = {key: value for key, value in named.items() if key != "name"}
     elif call.operation == "clock.sleep":
         return ""
     parts = [compact(value, most) for value in positional]
@@ -125,6 +134,13 @@ def call_result(call: StackRun, most: int = 60) -> str:
     return "" if call.operation == "clock.sleep" else compact(answer, most)
 
 
+def call_time(call: StackRun) -> float | None:
+    """Seconds of its last attempt; of one that waits for others, until the answer came."""
+    if call.operation in (EVENT, CHILD) and call.status.is_settled:
+        return _since(call.created_at, call.updated_at)
+    return call.duration
+
+
 def call_error(call: StackRun) -> str:
     """Why a call failed, without naming the request once more."""
     url = _arguments(call.input)[1].get("url")
@@ -132,6 +148,21 @@ def call_error(call: StackRun) -> str:
     before, found, reason = told.partition(f"{clean(str(url))}: ")
     kind = before.partition(": ")[0]
     return f"{kind}: {reason}" if found and reason and ": " in before else told
+
+
+def awaited_events(calls: Sequence[StackRun]) -> list[str]:
+    """The names of the events that a run waits for, each once."""
+    names = [
+        _arguments(call.input)[1].get("name")
+        for call in calls
+        if call.operation == EVENT and not call.status.is_settled
+    ]
+    return list(dict.fromkeys(name for name in names if isinstance(name, str)))
+
+
+def event_name(name: str) -> str:
+    """An event's name as a shell takes it, cut when it is very long."""
+    return clean(shlex.quote(name)) if len(name) <= 200 else clean(short(name, 60))
 
 
 def most_attempts(run: TaskRun, call: StackRun) -> int | None:
@@ -180,23 +211,58 @@ def sentence(run: TaskRun, calls: Sequence[StackRun], now: str, *, is_driven: bo
     if waiting:
         more = f", and {count(len(waiting) - 1, 'more call')}" if len(waiting) > 1 else ""
         told = f"{waiting[0]}{more}."
-    elif run.status is Status.PENDING:
-        told = "Not started yet."
+    elif run.status in (Status.PENDING, Status.PAUSED) and not run.started_at:
+        told = f"Not started yet{_begins(run, now)}."
     else:
         told = f"Under way for {took}, {made}."
     if run.status is Status.PAUSED:
         return f"Paused by an operator. {told}"
-    return told if is_driven else f"{told} No process drives it at the moment."
+    return (
+        told
+        if is_driven or is_patient(run, calls, now)
+        else f"{told} No process drives it at the moment."
+    )
 
 
 def waits(run: TaskRun, now: str) -> str:
     """Where an unfinished run stands, in a few words, from the run's record alone."""
     line = f" at line {run.where.line}" if run.where else ""
     if run.status is Status.PENDING:
-        return "not started"
-    if run.wake_at and times.seconds_between(now, run.wake_at) > 1:
+        return f"not started{_begins(run, now)}"
+    if run.status is Status.PAUSED:
+        return f"paused{line}"
+    is_waiting = bool(run.wake_at) and times.seconds_between(now, run.wake_at or now) > 1
+    if run.status is Status.SUSPENDED and (run.wake_at is None or (is_waiting and run.expires_at)):
+        until = f" until {moment(run.expires_at, now)}" if run.expires_at else ""
+        return f"waits{line} for an answer{until}"
+    if is_waiting:
         return f"waits{line} until {moment(run.wake_at, now)}"
     return f"{run.status}{line}"
+
+
+def is_patient(run: TaskRun, calls: Sequence[StackRun], now: str) -> bool:
+    """Whether nobody needs to drive a run: it waits for an answer, or for its time to begin."""
+    if run.status is Status.PENDING:
+        return is_delayed(run, now)
+    unsettled = [call for call in calls if not call.status.is_settled]
+    is_quiet = run.status is Status.SUSPENDED and run.wake_at is None
+    return is_quiet and bool(unsettled) and all(call.operation == EVENT for call in unsettled)
+
+
+def is_delayed(run: TaskRun, now: str) -> bool:
+    """Whether a run is to begin later."""
+    return run.status is Status.PENDING and run.wake_at is not None and run.wake_at > now
+
+
+def _begins(run: TaskRun, now: str) -> str:
+    """When a run that was delayed begins, and how urgent it is."""
+    later = times.seconds_between(now, run.wake_at) if run.wake_at else 0.0
+    begins = f", begins {moment(run.wake_at, now)} (in {duration(later)})" if later > 0 else ""
+    return f"{begins}, priority {run.priority}" if run.priority else begins
+
+
+def _since(moment: str, now: str) -> float:
+    return max(times.seconds_between(moment, now), 0.0)
 
 
 def _waiting(run: TaskRun, call: StackRun, now: str) -> str:
@@ -205,7 +271,12 @@ def _waiting(run: TaskRun, call: StackRun, now: str) -> str:
     if call.operation == "clock.sleep" and not call.attempts:
         asked = times.seconds_between(call.created_at, now)
         return f"Sleeping until {until}, for {duration(asked)} so far"
-    since = duration(times.seconds_between(call.created_at, now))
+    since = duration(_since(call.created_at, now))
+    if call.operation == EVENT:
+        limit = f", until {until}" if due > 0 else ""
+        return f"Waiting {since} for the {call_name(call)}{limit}"
+    if call.operation == CHILD:
+        return f"Waiting {since} for the {call_name(call)}"
     told = f"Waiting {since} for {call.operation} {call_name(call)}"
     if call.operation != "http.fetch":
         told = f"Waiting {since} for {call_name(call)}"

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 import click
 
 from sequential.cli import output
+from sequential.cli.durations import Duration
 from sequential.cli.project import Project
 from sequential.cli.usage import WithExample
+from sequential.errors import SequentialError
 
 if TYPE_CHECKING:
     from sequential.core.model import TaskRun
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     cls=WithExample,
     example="""
     submit my-emails --input '{"userId": "123"}'
+    submit my-emails --priority 10 --delay 15m
     wait $(sequential-ecosystem submit my-emails)
     """,
 )
@@ -32,9 +35,25 @@ if TYPE_CHECKING:
     metavar="JSON",
     help="The input, an object; @FILE reads a file, - reads stdin. Without it: {}.",
 )
+@click.option(
+    "--priority",
+    type=click.IntRange(-1_000_000, 1_000_000),
+    metavar="N",
+    default=0,
+    help="Of the runs that are due, those with more are driven first; 0 if not given.",
+)
+@click.option(
+    "--delay",
+    type=Duration(),
+    metavar="TIME",
+    default=0.0,
+    help="Begin no earlier than this from now: 90s, 15m, 12h, 30d, 8w, or seconds.",
+)
 @click.option("--json", "as_json", is_flag=True, help="The run record as JSON on stdout.")
 @click.pass_obj
-def submit_command(project: Project, name: str, given: str | None, as_json: bool) -> None:
+def submit_command(
+    project: Project, *, name: str, given: str | None, priority: int, delay: float, as_json: bool
+) -> None:
     """Write a run down without driving it: its id on stdout. A `worker` takes it from there."""
     from sequential.cli import documents
     from sequential.cli.inputs import read_input
@@ -42,7 +61,7 @@ def submit_command(project: Project, name: str, given: str | None, as_json: bool
     value = read_input(given)
 
     async def work(engine: "Engine") -> "TaskRun":
-        return await engine.create_run(name, value)
+        return await engine.create_run(name, value, priority=priority, delay=delay)
 
     run = project.with_engine(work)
     if as_json:
@@ -110,6 +129,7 @@ def worker_command(
 
     Start as many workers as you like on one store: each run is driven by one of them at a time.
     Ctrl-C or SIGTERM parks what is being driven; a worker that is killed loses nothing either.
+    While the store cannot be reached it goes on trying, and says when that begins and ends.
     """
     from sequential.cli.signals import stopped_by_signals
     from sequential.runner.worker import Worker
@@ -117,7 +137,9 @@ def worker_command(
     async def work(engine: "Engine") -> int:
         for name in tasks:
             await engine.get_task(name)
-        worker = Worker(engine, concurrency=concurrency, tasks=tasks or None)
+        worker = Worker(
+            engine, concurrency=concurrency, tasks=tasks or None, on_trouble=_report_trouble
+        )
 
         def stop() -> None:
             output.hint("Parking what is being driven; once more ends the program at once.")
@@ -128,7 +150,7 @@ def worker_command(
                 output.hint(f"Looking for runs, up to {concurrency} at a time. Ctrl-C stops.")
             await worker.run(until_idle=until_idle)
         for run_id, error in worker.troubles.items():
-            output.err(f"Error: run {run_id}: {output.one_line(str(error))}")
+            output.err(f"Error: {_subject(run_id)}: {output.one_line(str(error))}")
         if received:
             return 128 + received[0]
         return 1 if worker.troubles else 0
@@ -136,18 +158,30 @@ def worker_command(
     return project.with_engine(work, _report)
 
 
+def _report_trouble(run_id: str, error: SequentialError | None) -> None:
+    """A line on stderr when trouble with the store begins, and one when it is over."""
+    told = "well again" if error is None else f"{output.one_line(str(error))}; trying again"
+    output.err(f"{datetime.now().astimezone():%H:%M:%S} {_subject(run_id)}: {told}")
+
+
+def _subject(run_id: str) -> str:
+    return f"run {run_id}" if run_id else "looking for runs"
+
+
 def _report(progress: "Progress") -> None:
     """A line on stderr for each run that was taken, put away, or has ended."""
+    from sequential.cli.words import waits
+    from sequential.core import times
     from sequential.runner.progress import Step
 
     run = progress.run
+    at = datetime.now().astimezone()
     words = {
         Step.STARTED: "driving",
-        Step.PARKED: f"put away until {run.wake_at}" if run.wake_at else "put away",
+        Step.PARKED: f"put away, {waits(run, times.to_text(at))}",
         Step.ENDED: f"{run.status}{f': {run.error}' if run.error else ''}",
         Step.RUNTIME_DIED: f"its sandbox process ended: {progress.text}",
     }
     with contextlib.suppress(KeyError):
         what = output.one_line(words[progress.step])
-        now = datetime.now().astimezone()
-        output.err(f"{now:%H:%M:%S} {run.id} {run.task_identifier}: {what}")
+        output.err(f"{at:%H:%M:%S} {run.id} {run.task_identifier}: {what}")

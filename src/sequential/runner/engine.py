@@ -348,11 +348,22 @@ class Engine:
 
         With `dry_run` nothing is removed.
         """
+        ended = self.ended_runs(older_than, task=task, statuses=statuses)
+        old = [run.id async for run in ended]
+        return [run_id for run_id in old if dry_run or await self._operations.delete(run_id)]
+
+    async def ended_runs(
+        self, older_than: float, *, task: str | None = None, statuses: Collection[Status] = FINAL
+    ) -> AsyncIterator[TaskRun]:
+        """Runs that ended more than `older_than` seconds ago, newest first; what `prune` removes.
+
+        Child runs are not among them while their parent may still ask for their results.
+        """
         if task is not None:
             await self.get_task(task)
         moment = times.after(self.now(), -older_than)
-        old = [run async for run in self._operations.ended_before(moment, task, statuses)]
-        return [run.id for run in old if dry_run or await self._operations.delete(run.id)]
+        async for run in self._operations.ended_before(moment, task, statuses):
+            yield run
 
     # --- for workers -----------------------------------------------------------------------------
 
@@ -429,6 +440,10 @@ class Engine:
         if unfinished:
             filters["status"] = UNFINISHED
         return await self.storage.query_task_runs(limit=limit, **filters)
+
+    async def list_children(self, run_id: str) -> list[TaskRun]:
+        """The runs that a run's `run_task` has started, oldest first."""
+        return (await self.storage.query_task_runs(parent_run_id=run_id))[::-1]
 
     async def list_damaged(self) -> list[str]:
         """One line for each run that is left out of lists because its files are damaged."""

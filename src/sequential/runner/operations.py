@@ -75,7 +75,7 @@ class Operations:
     async def ended_before(
         self, moment: str, task: str | None, statuses: Collection[Status] = FINAL
     ) -> AsyncIterator[TaskRun]:
-        """The runs that ended before a time, newest first."""
+        """The runs that ended before a time, newest first, apart from those still needed."""
         filters: dict[str, Any] = {"status": list(statuses)}
         if task is not None:
             filters["task_identifier"] = task
@@ -83,8 +83,15 @@ class Operations:
         while runs := await self._storage.query_task_runs(limit=PAGE, before=before, **filters):
             before = runs[-1].id
             for run in runs:
-                if (run.ended_at or run.updated_at) < moment:
+                if (run.ended_at or run.updated_at) < moment and not await self._is_needed(run):
                     yield run
+
+    async def _is_needed(self, run: TaskRun) -> bool:
+        """Whether a parent goes on that would start a child anew if it did not find this one."""
+        if run.parent_run_id is None:
+            return False
+        parent = await self._storage.get_task_run(run.parent_run_id)
+        return parent is not None and not parent.status.is_final
 
     async def delete(self, run_id: str) -> bool:
         """Remove a run that is over; False when it is not there, or was taken up again."""

@@ -5,7 +5,7 @@ each other: a run belongs to whoever gets its lease, and the others look for ano
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from sequential.core import times
 from sequential.core.model import TaskRun
@@ -22,13 +22,19 @@ from sequential.runner.engine import Engine
 _TAKEN = (RunBusyError, LeaseLostError, InvalidTransitionError, RunNotFoundError)
 
 
+def _nothing(run_id: str, error: SequentialError | None) -> None:
+    """Tell nobody."""
+
+
 class Worker:
     """Drives due runs until it is stopped.
 
     `concurrency` is how many runs it drives at a time, `tasks` the names of those it takes (None:
     all), `sweep` after how many seconds it looks into the store again at the latest; the store's
     word that something happened comes earlier. `troubles` has the last error of each run it could
-    not drive because of trouble with the store, and under "" that of looking for runs.
+    not drive because of trouble with the store, and under "" that of looking for runs;
+    `on_trouble(run_id, error)` is called when such trouble begins, and without an error when it is
+    over.
     """
 
     def __init__(
@@ -38,11 +44,13 @@ class Worker:
         concurrency: int = 50,
         tasks: Sequence[str] | None = None,
         sweep: float = 1.0,
+        on_trouble: Callable[[str, SequentialError | None], None] = _nothing,
     ) -> None:
         self._engine = engine
         self._concurrency = concurrency
         self._tasks = tasks
         self._sweep = sweep
+        self._on_trouble = on_trouble
         self._driving: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         self._stopping = False
@@ -82,9 +90,9 @@ class Worker:
         try:
             claimed = await self._engine.claim_due(room, self._tasks)
         except SequentialError as error:
-            self.troubles[""] = error
+            self._has_trouble("", error)
             return 0
-        self.troubles.pop("", None)
+        self._is_well("")
         for run in claimed:
             driving = asyncio.create_task(self._drive(run))
             self._driving.add(driving)
@@ -104,6 +112,16 @@ class Worker:
     def _done(self, driving: asyncio.Task[None]) -> None:
         self._driving.discard(driving)
         self._changed.set()
+
+    def _has_trouble(self, run_id: str, error: SequentialError) -> None:
+        is_new = run_id not in self.troubles
+        self.troubles[run_id] = error
+        if is_new:
+            self._on_trouble(run_id, error)
+
+    def _is_well(self, run_id: str) -> None:
+        if self.troubles.pop(run_id, None):
+            self._on_trouble(run_id, None)
 
     async def _until_next(self) -> float:
         """Seconds to the next look: a run that waits for a time is not kept waiting longer."""
