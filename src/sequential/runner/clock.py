@@ -29,6 +29,7 @@ class SystemClock:
             return
         try:
             # A machine that sleeps or has its clock set is noticed within the hour.
-            await asyncio.wait_for(event.wait(), min(seconds, 3600.0))
+            async with asyncio.timeout(min(seconds, 3600.0)):
+                await event.wait()
         except TimeoutError:
             pass

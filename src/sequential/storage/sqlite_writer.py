@@ -122,7 +122,10 @@ def _transaction(connection: sqlite3.Connection, group: list[_Item]) -> list[_Se
     """One transaction. What fails by itself fails alone; a failing commit fails them all."""
     try:
         _begin(connection)
-        settled = [_one(connection, item) for item in group]
+        if len(group) == 1:
+            settled = [_Settled(group[0].future, group[0].work(connection), None)]
+        else:
+            settled = [_one(connection, item) for item in group]
         connection.execute("COMMIT")
         return settled
     except BaseException as error:

@@ -9,7 +9,6 @@ import contextlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from typing import TypeVar
 
@@ -19,6 +18,7 @@ from sequential.core.model import Limits
 from sequential.errors import RuntimeDiedError
 from sequential.runtimes.sandbox.modules import external_modules
 from sequential.runtimes.sandbox.prelude import IMPORT_SERVICES, SOURCE
+from sequential.runtimes.sandbox.threads import Threads
 
 T = TypeVar("T")
 Checkout = contextlib.AbstractContextManager[MontySession]
@@ -50,7 +50,7 @@ class SandboxPool:
         self.room = asyncio.Semaphore(processes)
         self._monty: Monty | None = None
         self._starting = threading.Lock()
-        self._threads = ThreadPoolExecutor(processes, thread_name_prefix="sandbox")
+        self._threads = Threads(processes, "sandbox")
         self._preludes: OrderedDict[tuple[str, ...], bytes] = OrderedDict()
         self._open: set[Checkout] = set()
         self._closed = False
@@ -64,12 +64,11 @@ class SandboxPool:
         if self._closed:
             raise RuntimeDiedError("the sandbox processes were ended")
         job = self._threads.submit(function)
-        done = asyncio.wrap_future(job)
         try:
-            return await asyncio.shield(done)
+            return await asyncio.shield(job.done)
         except asyncio.CancelledError:
             if not job.cancel():
-                await _until(done)
+                await _until(job.done)
             raise
 
     def checkout(self, limits: Limits, methods: tuple[str, ...]) -> Checkout:
@@ -113,7 +112,7 @@ class SandboxPool:
 
     def _close(self) -> None:
         self._closed = True
-        self._threads.shutdown(wait=True)
+        self._threads.close()
         while self._open:
             self.give_back(next(iter(self._open)))
         if self._monty is not None:
