@@ -156,6 +156,6 @@ def test_the_names_are_those_of_the_installed_vm() -> None:
 
 
 def test_the_names_of_a_task_are_those_of_the_prelude() -> None:
-    host = {"__callHostTool__", "call_host_tool", "services"}
+    host = {"__callHostTool__", "call_host_tool", "run_task", "services", "wait_for_event"}
     for name in TASK_NAMES - host:
         assert f"\n{name} = " in SOURCE or f" {name}," in SOURCE or f" {name} = _build" in SOURCE
