@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sequential.cli import output, words
+from sequential.cli import output
 from sequential.cli.project import Project
 from sequential.cli.usage import WithExample
 
@@ -158,6 +158,8 @@ def _counts(report: "Report") -> str:
 
 
 def _versions(task: "Synced") -> str:
+    from sequential.cli import words
+
     if task.change == "refused":
         return words.count(len(task.problems), "problem")
     if task.version is None:
@@ -168,6 +170,8 @@ def _versions(task: "Synced") -> str:
 
 def _details(task: "Synced") -> list[str]:
     """Digests, and what has changed in a few words."""
+    from sequential.cli import words
+
     before, after = ((one or "")[:12] for one in (task.old_digest, task.digest))
     lines = [f"digest {before} -> {after}" if before and before != after else f"digest {after}"]
     if task.change == "refused" or task.old is None or task.new is None:
