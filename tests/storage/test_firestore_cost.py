@@ -152,6 +152,36 @@ async def test_a_limited_task_costs_its_driven_runs_and_one_write_more(
     assert len(await adapter.claim_due("b", NOW, LATER, 10)) == 1
 
 
+async def test_runs_that_wait_for_room_cost_nobody_anything(
+    server: FirestoreServer, adapter: FirestoreAdapter
+) -> None:
+    config = TaskConfig("my-task", concurrency=2)
+    for i in range(50):
+        await adapter.create_task_run(new_run(i, config=config, priority=5))
+    driven = await adapter.claim_due("token", NOW, LATER, 10)
+    assert len(driven) == 2
+    bill = Bill(server)
+    assert await adapter.claim_due("token", NOW, LATER, 10) == []
+    assert bill.take() == (3, 0, 0), "the mark of the task, and its two driven runs"
+    free = await adapter.create_task_run(new_run(70, task_identifier="another"))
+    bill.take()
+    assert [run.id for run in await adapter.claim_due("token", NOW, LATER, 10)] == [free.id]
+    assert bill.take() == (4, 1, 0)
+    end = evolve(driven[0], status=Status.COMPLETED, lease_token=None, lease_until=None)
+    await adapter.commit(Commit(end, "token"))
+    bill.take()
+    assert len(await adapter.claim_due("token", NOW, LATER, 10)) == 1
+    assert bill.take()[0] <= 6
+    assert len(await adapter.wakeups(SOON, 100)) == 47
+    unlimited = TaskConfig("my-task")
+    waiting = (await adapter.wakeups(NOW, 1))[0]
+    await adapter.update_task_run(waiting, config=unlimited)
+    assert [run.id for run in await adapter.claim_due("token", NOW, LATER, 10)] == [waiting]
+    assert len(await adapter.query_task_runs(task_identifier="my-task")) == 50
+    assert len(await adapter.query_task_runs()) == 51
+    assert len(await adapter.find_run_ids("")) == 51
+
+
 @pytest.mark.parametrize("filters", [{}, {"task_identifier": "my-task"}, {"parent_run_id": "p"}])
 async def test_a_page_of_a_list_reads_its_runs(
     server: FirestoreServer, adapter: FirestoreAdapter, filters: Any

@@ -5,6 +5,7 @@ All messages are raw protobuf messages of the client library.
 """
 
 import functools
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -61,11 +62,21 @@ def sort_key(value: Any) -> tuple[int, Any]:
     return ORDER[kind], content
 
 
+def field_name(path: str) -> str:
+    """The field that a path means; only those at the top of a document are known here."""
+    if path.startswith("`") and path.endswith("`"):
+        return path[1:-1]
+    if not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", path):
+        raise refused(f"the path {path!r} must be quoted")
+    return path
+
+
 def field_key(document: Any, path: str) -> tuple[int, Any] | None:
-    """The sort key of a document's field; None when it has no such field. Paths are plain names."""
+    """The sort key of a document's field; None when it has no such field."""
     if path == NAME:
         return ORDER["reference_value"], [part.encode() for part in document.name.split("/")]
-    return sort_key(document.fields[path]) if path in document.fields else None
+    name = field_name(path)
+    return sort_key(document.fields[name]) if name in document.fields else None
 
 
 def conditions(where: Any) -> list[Any]:

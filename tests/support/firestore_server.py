@@ -237,11 +237,11 @@ def _check_size(document: Any) -> None:
 def _merge(old: Any, write: Any, new: Any) -> None:
     if old is not None:
         _copy_fields(old.fields, new.fields)
-    for path in write.update_mask.field_paths:
-        if path in write.update.fields:
-            new.fields[path].CopyFrom(write.update.fields[path])
+    for name in map(firestore_query.field_name, write.update_mask.field_paths):
+        if name in write.update.fields:
+            new.fields[name].CopyFrom(write.update.fields[name])
         else:
-            new.fields.pop(path, None)
+            new.fields.pop(name, None)
 
 
 def _copy_fields(source: Any, target: Any) -> None:
@@ -257,7 +257,7 @@ def _copy(source: Any, target: Any, only: Any) -> None:
     target.name = source.name
     target.create_time.CopyFrom(source.create_time)
     target.update_time.CopyFrom(source.update_time)
-    for name in only:
+    for name in map(firestore_query.field_name, only):
         if name in source.fields:
             target.fields[name].CopyFrom(source.fields[name])
 

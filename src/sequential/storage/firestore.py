@@ -54,6 +54,8 @@ from sequential.storage.firestore_search import Wanted
 from sequential.storage.firestore_store import RunDocuments
 from sequential.storage.outside import answered
 
+_OPENING = 3.0  # seconds in which a store that does not answer is asked again when it is opened
+
 
 class FirestoreAdapter(StorageAdapter):
     """Tasks and runs in a Firestore database, in collections that begin like `place.prefix`."""
@@ -67,9 +69,11 @@ class FirestoreAdapter(StorageAdapter):
     async def init(self) -> None:
         if self._open is not None:
             return
-        connection = await asyncio.to_thread(Connection, self.place, self._patience)
+        patience = min(self._patience, _OPENING)
+        connection = await asyncio.to_thread(Connection, self.place, patience)
         try:
             await firestore_parts.remove_left(connection)
+            connection.patience = self._patience
         except BaseException:
             connection.close()
             raise
@@ -129,8 +133,7 @@ class FirestoreAdapter(StorageAdapter):
         found: list[TaskRun] = []
         if limit is not None and limit <= 0:
             return found
-        page = {} if limit is None else {"page": min(limit, 200)}
-        async for run in firestore_lists.search(self._runs, filters, before, **page):
+        async for run in firestore_lists.search(self._runs, filters, before, limit):
             if isinstance(run, TaskRun):
                 found.append(run)
                 if len(found) == limit:

@@ -7,12 +7,14 @@ from typing import NamedTuple
 from sequential.core.model import Status, TaskRun, evolve
 from sequential.core.transitions import Event, Happening, apply
 from sequential.errors import (
+    DamagedRunError,
     InvalidTransitionError,
     RunBusyError,
     RunNotFoundError,
     TaskLimitError,
 )
 from sequential.storage import firestore_search, firestore_values
+from sequential.storage.firestore_parts import PartMissingError
 from sequential.storage.firestore_runs import CHANGING, Draft, RunDocument
 from sequential.storage.firestore_search import RUNS, Wanted, turned
 from sequential.storage.firestore_store import RunDocuments
@@ -46,21 +48,15 @@ async def claim(
         await _hold_to_limit(runs, draft, lease.now)
         run, _ = apply(await runs.whole_of(draft), happening, lease.now)
         draft.set_run(run)
+        draft.token = lease.token
         return run
 
-    before = runs.held.get(run_id)
-    runs.hold(run_id, lease.token)
     claiming = asyncio.ensure_future(runs.change(run_id, take, known=known))
     try:
         return await asyncio.shield(claiming)
     except asyncio.CancelledError:
         # The commit may be on its way, and nobody would release what it got before its time.
         claiming.add_done_callback(lambda done: _give_back(runs, run_id, lease.token, done))
-        raise
-    except BaseException:
-        runs.forget(run_id)
-        if before is not None:
-            runs.hold(run_id, before)
         raise
 
 
@@ -76,22 +72,19 @@ async def _hold_to_limit(runs: RunDocuments, draft: Draft, now: str) -> None:
         return
     name = connection.place.name(LIMITS, run.task_identifier)
     turnstile = (await connection.get([name], ())).get(name)
-    where = [
-        Condition("task", "==", run.task_identifier),
-        Condition("status", "==", Status.RUNNING.value),
-    ]
-    running = await connection.find(RUNS, where, fields=("lease_until",))
-    others = [
-        row
-        for row in running
-        if turned(row.id) != run.id and str(row.fields.get("lease_until") or "") > now
-    ]
-    if len(others) >= most:
+    if len(await _driven(runs, run.task_identifier, now) - {run.id}) >= most:
         raise TaskLimitError
     version = turnstile.version if turnstile else MISSING
     draft.batch.writes.append(
         firestore_values.put(name, {"run": run.id, "change": draft.batch.change}, version)
     )
+
+
+async def _driven(runs: RunDocuments, task: str, now: str) -> set[str]:
+    """Ids of the runs of a task whose leases last."""
+    where = [Condition("task", "==", task), Condition("status", "==", Status.RUNNING.value)]
+    running = await runs.connection.find(RUNS, where, fields=("lease_until",))
+    return {turned(row.id) for row in running if str(row.fields.get("lease_until") or "") > now}
 
 
 def _give_back(
@@ -121,33 +114,49 @@ async def release(runs: RunDocuments, run_id: str, token: str) -> None:
 
 
 async def claim_due(runs: RunDocuments, lease: Lease, limit: int, wanted: Wanted) -> list[TaskRun]:
-    """Claim up to `limit` of the runs that are due, in their order; others may get some of them."""
-    ranked = (await due(runs, lease.now, limit, wanted, whole=True))[:limit]
-    groups: dict[str, list[tuple[TaskRun, RunDocument | None]]] = {}
-    for run, document in ranked:
-        limited = run.config.concurrency is not None
-        groups.setdefault(run.task_identifier if limited else run.id, []).append((run, document))
-    results = await asyncio.gather(
-        *(_claim_in_turn(runs, lease, group) for group in groups.values()), return_exceptions=True
-    )
-    claimed = [run for result in results if isinstance(result, list) for run in result]
-    failures = [result for result in results if isinstance(result, BaseException)]
-    if failures and not claimed:
-        raise failures[0]
-    order = {run.id: number for number, (run, _) in enumerate(ranked)}
-    return sorted(claimed, key=lambda run: order[run.id])
+    """Claim up to `limit` of the runs that are due, in their order; others may get some of them.
+
+    A task at its limit, or a damaged run, does not stand before others.
+    """
+    claimed: list[TaskRun] = []
+    full, seen = set(wanted.without), set[str]()
+    while len(claimed) < limit:
+        room = limit - len(claimed)
+        look = Wanted(wanted.tasks, full, seen)
+        ranked = await due(runs, lease.now, room, look, whole=True)
+        groups: dict[str, list[tuple[TaskRun, RunDocument | None]]] = {}
+        for run, document in ranked:
+            limited = run.config.concurrency is not None
+            groups.setdefault(run.task_identifier if limited else run.id, []).append(
+                (run, document)
+            )
+        taking = [_claim_in_turn(runs, lease, group, full) for group in groups.values()]
+        results = await asyncio.gather(*taking, return_exceptions=True)
+        got = {run.id: run for result in results if isinstance(result, list) for run in result}
+        claimed += [got[run.id] for run, _ in ranked if run.id in got]
+        for result in results:
+            if isinstance(result, BaseException) and not claimed:
+                raise result
+        seen.update(turned(run.id) for run, _ in ranked)
+        if len(ranked) < room:
+            break
+    return claimed
 
 
 async def _claim_in_turn(
-    runs: RunDocuments, lease: Lease, group: Iterable[tuple[TaskRun, RunDocument | None]]
+    runs: RunDocuments,
+    lease: Lease,
+    group: Iterable[tuple[TaskRun, RunDocument | None]],
+    full: set[str],
 ) -> list[TaskRun]:
     claimed: list[TaskRun] = []
     for run, document in group:
         try:
             claimed.append(await claim(runs, run.id, lease, document))
         except TaskLimitError:
+            full.add(run.task_identifier)
             break
-        except (RunBusyError, RunNotFoundError, InvalidTransitionError):
+        except (RunBusyError, RunNotFoundError, InvalidTransitionError, DamagedRunError):
             continue
     return claimed
 
@@ -157,14 +166,27 @@ async def due(
 ) -> list[tuple[TaskRun, RunDocument | None]]:
     """The runs that are due, in their order; with the documents that a claim needs, if wanted."""
     fields = CHANGING if whole else ("record", "program")
-    found, others = await firestore_search.due(runs.connection, now, limit, wanted, fields)
-    documents = [await runs.open(row) for row in found]
-    pairs: list[tuple[TaskRun, RunDocument | None]] = [
-        (document.run, document if whole else None) for document in documents
-    ]
-    pairs += [((await runs.open(row)).run, None) for row in others]
-    pairs = [(run, document) for run, document in pairs if is_due(run, now)]
-    return sorted(pairs, key=lambda pair: _rank(pair[0]))[:limit]
+    seen = {*wanted.seen}
+    while True:
+        known = len(seen)
+        look = Wanted(wanted.tasks, wanted.without, seen)
+        found = await firestore_search.due(runs.connection, now, limit, look, fields)
+        for task, most in found.limited.items():
+            room = most - len(await _driven(runs, task, now)) if whole else limit
+            found += await firestore_search.due_of(
+                runs.connection, task, now, min(limit, room), look, fields
+            )
+        pairs: list[tuple[TaskRun, RunDocument | None]] = []
+        for row in found.rows:
+            try:
+                document = await runs.open(row)
+            except (DamagedRunError, PartMissingError):
+                seen.add(row.id)  # it does not stand before others
+                continue
+            if is_due(document.run, now):
+                pairs.append((document.run, document if "changes" in row.fields else None))
+        if len(pairs) >= limit or len(seen) == known:
+            return sorted(pairs, key=lambda pair: _rank(pair[0]))[:limit]
 
 
 def is_due(run: TaskRun, now: str) -> bool:

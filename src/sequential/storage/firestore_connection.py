@@ -24,7 +24,7 @@ from sequential.storage.firestore_place import Place
 from sequential.storage.firestore_values import Condition, Found
 
 PATIENCE = 20.0  # seconds in which a call is tried again
-ANSWER = 15.0  # seconds for the answer to one try, plus one for each MiB
+ANSWER = 15.0  # seconds for the answer to one try, plus one for each MiB of the request
 _THREADS = 16
 _SERVICE = "/google.firestore.v1.Firestore/"
 _Code = grpc.StatusCode
@@ -57,7 +57,7 @@ class Connection:
 
     def __init__(self, place: Place, patience: float = PATIENCE) -> None:
         self.place = place
-        self._patience = patience
+        self.patience = patience
         self._emulator = os.environ.get("FIRESTORE_EMULATOR_HOST", "")
         self._channel = _channel(self._emulator)
         self._threads = ThreadPoolExecutor(_THREADS, "firestore")
@@ -142,7 +142,7 @@ class Connection:
         if self._emulator:
             metadata.append(("authorization", "Bearer owner"))
         timeout = ANSWER + request.ByteSize() / (1 << 20)
-        end = time.monotonic() + self._patience
+        end = time.monotonic() + self.patience
         pause, repeated = 0.01, False
         while True:
             try:

@@ -16,10 +16,13 @@ _PAGE = 200  # documents that are read at once
 
 
 async def search(
-    runs: RunDocuments, filters: dict[str, Any], before: str | None = None, page: int = _PAGE
+    runs: RunDocuments, filters: dict[str, Any], before: str | None = None, first: int | None = None
 ) -> AsyncIterator[TaskRun | DamagedRunError]:
-    """The runs with these values, newest first, with notes for what is large."""
-    async for row in _rows(runs, filters, before, page):
+    """The runs with these values, newest first, with notes for what is large.
+
+    `first` is how many are wanted, if that is known: so many are read at first.
+    """
+    async for row in _rows(runs, filters, before, first):
         try:
             run = (await runs.open(row)).run
         except DamagedRunError as error:
@@ -30,12 +33,12 @@ async def search(
 
 
 async def _rows(
-    runs: RunDocuments, filters: Mapping[str, Any], before: str | None, page: int
+    runs: RunDocuments, filters: Mapping[str, Any], before: str | None, first: int | None
 ) -> AsyncIterator[Found]:
     """Documents of runs, newest first; some may not have what the filters say."""
     if "id" not in filters:
         where = firestore_search.conditions(filters)
-        async for row in _pages(runs, where, before, RECORD, page):
+        async for row in _pages(runs, where, before, RECORD, first):
             yield row
         return
     ids = [filters["id"]] if isinstance(filters["id"], str) else filters["id"]
@@ -50,16 +53,18 @@ async def _pages(
     where: Sequence[Condition],
     before: str | None,
     fields: Sequence[str],
-    page: int = _PAGE,
+    first: int | None = None,
 ) -> AsyncIterator[Found]:
     last = turned(before) if before and is_run_id(before) else None
+    page = min(first or _PAGE, _PAGE)
     while True:
         rows = await runs.connection.find(RUNS, where, behind=last, limit=page, fields=fields)
-        for row in rows:
+        for row in filter(firestore_search.is_run, rows):
             yield row
         if len(rows) < page:
             return
         last = rows[-1].id
+        page = min(2 * page, _PAGE)
 
 
 async def find_ids(runs: RunDocuments, prefix: str, task: str | None) -> list[str]:
@@ -68,7 +73,10 @@ async def find_ids(runs: RunDocuments, prefix: str, task: str | None) -> list[st
     if where is None:
         return []
     rows = await runs.connection.find(RUNS, where, fields=("task",))
-    return sorted(turned(row.id) for row in rows if task in (None, row.fields["task"]))
+    found = [
+        row for row in filter(firestore_search.is_run, rows) if task in (None, row.fields["task"])
+    ]
+    return sorted(turned(row.id) for row in found)
 
 
 async def search_calls(runs: RunDocuments, filters: dict[str, Any]) -> list[StackRun]:

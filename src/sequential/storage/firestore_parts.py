@@ -15,7 +15,7 @@ import msgspec
 
 from sequential.storage import firestore_values
 from sequential.storage.firestore_connection import Connection
-from sequential.storage.firestore_values import EXISTING, NAME, Condition
+from sequential.storage.firestore_values import EXISTING, NAME, Condition, Found
 
 PARTS, LEFT = "parts", "left"
 CHUNK = 1_000_000  # bytes in a document, which may have 1 MiB
@@ -23,6 +23,7 @@ MOST_BYTES = 3 << 20  # in a commit, which may have 10 MiB, and 4 MiB on the emu
 MOST_WRITES = 400  # in a commit
 LEFT_AFTER = 3600.0  # seconds after which a commit that has not come will not come
 _DATA = "data"
+_TOGETHER = 16  # documents that are read by one request
 
 
 class Part(msgspec.Struct, frozen=True, array_like=True):
@@ -118,7 +119,9 @@ async def load(connection: Connection, parts: Iterable[Part]) -> dict[Part, byte
     """The values of these parts; raises `PartMissingError`."""
     wanted = {part: _names(connection, part) for part in parts}
     names = [name for group in wanted.values() for name in group]
-    found = await connection.get(names)
+    found: dict[str, Found] = {}
+    for start in range(0, len(names), _TOGETHER):
+        found |= await connection.get(names[start : start + _TOGETHER])
     loaded: dict[Part, bytes] = {}
     for part, group in wanted.items():
         chunks = [found[name].fields.get(_DATA) for name in group if name in found]

@@ -27,7 +27,7 @@ from sequential.core.model import (
 )
 from sequential.errors import DamagedRunError, StorageError
 from sequential.storage.firestore_parts import Batch, Part, digest_of
-from sequential.storage.firestore_search import searched
+from sequential.storage.firestore_search import queued, searched
 from sequential.storage.firestore_values import Found, Value
 from sequential.storage.sql_records import Program, json_text
 
@@ -185,6 +185,7 @@ class Draft:
         self.batch = batch
         self.old = old
         self.fields: dict[str, Value] = {}
+        self.token: str | None = None  # of the lease that is taken by this change
         self.is_asserted = False  # written even if nothing changes: it must still be the same
         self._run = old.run if old else None
         self._book = old.book if old else Book()
@@ -212,6 +213,8 @@ class Draft:
         self._set_cell("record", json_text(bare), _INLINE_RECORD)
         for name, value in searched(run).items():
             self._set(name, value)
+        before = dict.fromkeys(queued(old)) if old else {}
+        self.fields |= {**before, **queued(run)}
         self._run = run
 
     def set_program(self, part: Part) -> None:

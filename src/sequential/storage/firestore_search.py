@@ -7,10 +7,11 @@ of some tasks need indexes that must be declared: docs/firestore.indexes.json.
 """
 
 import re
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Self
 
 from sequential.core.model import CallStatus, Status, TaskRun
+from sequential.storage import firestore_values
 from sequential.storage.base import CLAIMABLE
 from sequential.storage.firestore_connection import Connection
 from sequential.storage.firestore_values import Condition, Found, Value
@@ -42,9 +43,36 @@ def searched(run: TaskRun) -> dict[str, Value]:
         "task": run.task_identifier,
         "parent": run.parent_run_id,
         "lease_until": run.lease_until,
-        "due": _due(run),
+        "due": _due(run) if run.config.concurrency is None else None,
         "wake": run.wake_at if run.status in CLAIMABLE else None,
     }
+
+
+def queued(run: TaskRun) -> dict[str, Value]:
+    """The field that a run of a task with a limit is found by when it is due, instead of `due`.
+
+    It is one of the task's own, so that what waits for room stands in nobody's way.
+    """
+    return {} if run.config.concurrency is None else {_queue(run.task_identifier): _due(run)}
+
+
+def _queue(task: str) -> str:
+    return f"due_{task}"
+
+
+def marker(connection: Connection, run: TaskRun) -> Any:
+    """The write of a document that is always due: it says that this task has runs of its own."""
+    fields: dict[str, Value] = {
+        "due": _AT_ONCE,
+        "task": run.task_identifier,
+        "most": str(run.config.concurrency),
+    }
+    return firestore_values.put(connection.place.name(RUNS, f"task-{run.task_identifier}"), fields)
+
+
+def is_run(found: Found) -> bool:
+    """Whether a document is one of a run: some say other things."""
+    return is_run_id(turned(found.id))
 
 
 def _due(run: TaskRun) -> str | None:
@@ -115,10 +143,11 @@ def waiting_conditions(status: Any) -> list[list[Condition]]:
 
 
 class Wanted(NamedTuple):
-    """Which runs a worker takes care of."""
+    """Which runs a worker takes care of; `seen` are documents that it need not be shown again."""
 
     tasks: Sequence[str] | None
     without: Collection[str]
+    seen: Collection[str] = ()
 
     def conditions(self) -> list[Condition]:
         if self.tasks is None or len(self.tasks) > _MANY:
@@ -129,48 +158,102 @@ class Wanted(NamedTuple):
 
     def fits(self, found: Found) -> bool:
         task = found.fields["task"]
-        return task not in self.without and (self.tasks is None or task in self.tasks)
+        is_ours = task not in self.without and (self.tasks is None or task in self.tasks)
+        return is_ours and found.id not in self.seen
+
+
+class Due:
+    """Documents of runs that are due, and the limits of tasks that have runs of their own."""
+
+    def __init__(self) -> None:
+        self.rows: list[Found] = []
+        self.limited: dict[str, int] = {}
+
+    def __iadd__(self, rows: Iterable[Found]) -> Self:
+        known = {row.name for row in self.rows}
+        self.rows += [row for row in rows if row.name not in known]
+        return self
 
 
 async def due(
     connection: Connection, now: str, limit: int, wanted: Wanted, fields: Sequence[str]
-) -> tuple[list[Found], list[Found]]:
-    """Documents of runs that are due: up to `limit`, and others among which better ones may be.
+) -> Due:
+    """Documents of runs that are due, but for tasks with a limit: at least the `limit` best."""
+    found = Due()
+    if limit <= 0 or wanted.tasks == []:
+        return found
+    where = wanted.conditions()
+    found += await _best(connection, "due", where, now, limit, wanted, fields, found.limited)
+    return found
+
+
+async def due_of(  # noqa: PLR0917
+    connection: Connection,
+    task: str,
+    now: str,
+    limit: int,
+    wanted: Wanted,
+    fields: Sequence[str],
+) -> list[Found]:
+    """Documents of runs of a task with a limit that are due: at least the `limit` best."""
+    if limit <= 0:
+        return []
+    return await _best(connection, _queue(task), [], now, limit, wanted, fields, {})
+
+
+async def _best(  # noqa: PLR0917
+    connection: Connection,
+    field: str,
+    where: list[Condition],
+    now: str,
+    limit: int,
+    wanted: Wanted,
+    fields: Sequence[str],
+    limited: dict[str, int],
+) -> list[Found]:
+    """The best that are due, and others among which better ones may be.
 
     Those that need not wait come best first, so `limit` of them are enough. Those whose time has
     come are ordered by that time; if there is no room for all, more are looked at, without
     `fields` but for the record.
     """
-    range_ = [Condition("due", "<=", now)]
-    found = await _search(connection, range_, limit, wanted, fields)
-    if len(found) < limit or limit <= 0:
-        return found, []
-    timed = [Condition("due", ">=", _TIMED), *range_]
-    late = await _search(connection, timed, max(50, 2 * limit), wanted, _RANKED)
+    due_by_now = [*where, Condition(field, "<=", now)]
+    found = await _search(connection, field, due_by_now, limit, wanted, fields, limited)
+    if len(found) < limit:
+        return found
+    timed = [Condition(field, ">=", _TIMED), *due_by_now]
+    late = await _search(connection, field, timed, max(50, 2 * limit), wanted, _RANKED, limited)
     names = {one.name for one in found}
-    return found, [one for one in late if one.name not in names]
+    return [*found, *(one for one in late if one.name not in names)]
 
 
-async def _search(
+async def _search(  # noqa: PLR0917
     connection: Connection,
-    range_: list[Condition],
+    field: str,
+    where: list[Condition],
     limit: int,
     wanted: Wanted,
     fields: Sequence[str],
+    limited: dict[str, int],
 ) -> list[Found]:
     found: list[Found] = []
-    if limit <= 0 or wanted.tasks == []:
-        return found
-    where = [*wanted.conditions(), *range_]
     last: Found | None = None
+    page = limit
+    shown = (field, "task", "most", *fields)
     while True:
         rows = await connection.find(
-            RUNS, where, order="due", limit=limit, fields=("due", "task", *fields), behind=last
+            RUNS, where, order=field, limit=page, fields=shown, behind=last
         )
-        found += [row for row in rows if wanted.fits(row)]
-        if len(rows) < limit or len(found) >= limit:
+        for row in rows:
+            if not wanted.fits(row):
+                continue
+            if is_run(row):
+                found.append(row)
+            else:
+                limited[str(row.fields["task"])] = int(str(row.fields["most"]))
+        if len(rows) < page or len(found) >= limit:
             return found[:limit]
-        last = rows[-1]
+        last, page = rows[-1], min(2 * page, 200)
 
 
 async def next_wake(connection: Connection, now: str, wanted: Wanted) -> str | None:

@@ -20,8 +20,9 @@ from sequential.errors import (
     RunExistsError,
     RunNotFoundError,
     StorageError,
+    TaskLimitError,
 )
-from sequential.storage import firestore_parts, firestore_runs, firestore_values
+from sequential.storage import firestore_parts, firestore_runs, firestore_search, firestore_values
 from sequential.storage.firestore_connection import PATIENCE, ConflictError, Connection
 from sequential.storage.firestore_parts import Batch, Part, PartMissingError
 from sequential.storage.firestore_runs import (
@@ -56,6 +57,7 @@ class RunDocuments:
         self._patience = patience
         self._programs: dict[str, Program] = {}  # by the names of their parts
         self.held: dict[str, str] = {}  # the leases of this process: tokens by runs
+        self._limits: set[tuple[str, int | None]] = set()  # those that the store knows of
         self.background: set[asyncio.Task[None]] = set()
         self._known: dict[str, RunDocument] = {}
         self._turns: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
@@ -243,6 +245,7 @@ class RunDocuments:
                     raise RunExistsError(f"run {run.id} exists already") from None
             shared = program(run)
             self._programs[f"program-{shared.digest}"] = shared
+            self._limits.add((run.task_identifier, run.config.concurrency))
             return
         raise StorageError(f"run {run.id} could not be created: try again")
 
@@ -270,6 +273,8 @@ class RunDocuments:
             if document is not None:
                 try:
                     return await self._try(document, work)
+                except TaskLimitError:
+                    raise
                 except (_ChangedError, StorageError, RunBusyError, RunChangedError):
                     pass  # it may be another by now: look
             while time.monotonic() < end:
@@ -304,19 +309,19 @@ class RunDocuments:
             return result
         name = self.name(document.id)
         batch.writes.insert(0, firestore_values.put(name, fields, document.version, merge=True))
+        version = None
         try:
-            versions = await batch.commit()
+            version = (await batch.commit())[0]
         except ConflictError as error:
             found = await self.fetch(document.id, ["changes"])
             if found is None or not _is_done(found, batch):
                 raise _ChangedError from error
-        else:
-            self._learn(draft.written(versions[0]))
+            # It was done, and others may have gone on from there: nothing is known for sure.
+        if draft.token is not None:
+            self.held[document.id] = draft.token
+        if version is not None:
+            self._learn(draft.written(version))
         return result
-
-    def hold(self, run_id: str, token: str) -> None:
-        """Remember the run from now on, whose lease this process is about to take."""
-        self.held[run_id] = token
 
     def forget(self, run_id: str) -> None:
         self.held.pop(run_id, None)
@@ -339,6 +344,9 @@ class RunDocuments:
         else:
             part = draft.batch.keep(text, name)
         draft.set_program(part)
+        limit = (run.task_identifier, run.config.concurrency)
+        if run.config.concurrency is not None and limit not in self._limits:
+            draft.batch.writes.append(firestore_search.marker(self.connection, run))
 
     def set_run(self, draft: Draft, run: TaskRun) -> None:
         """Give the draft's run these fields, and refer to its program if that is another one."""

@@ -13,7 +13,7 @@ from sequential.errors import (
     StorageError,
     TaskNotFoundError,
 )
-from sequential.storage import firestore_parts, firestore_values
+from sequential.storage import firestore_parts, firestore_search, firestore_values
 from sequential.storage.firestore_connection import ConflictError, Connection
 from sequential.storage.firestore_parts import Batch, PartMissingError
 from sequential.storage.firestore_runs import cell_part
@@ -144,7 +144,8 @@ async def _runs_to_delete(
     runs: RunDocuments, ids: list[str] | None, where: list[Condition] | None
 ) -> list[Found]:
     if where is not None:
-        return await runs.connection.find(RUNS, where, fields=("lease_until",))
+        found = await runs.connection.find(RUNS, where, fields=("lease_until",))
+        return [row for row in found if firestore_search.is_run(row)]
     rows = [await runs.fetch(run_id, ["lease_until"]) for run_id in ids or ()]
     return [row for row in rows if row]
 
