@@ -39,7 +39,7 @@ chaos: $(STAMP)  ## kill and freeze workers for a minute per store, more than `m
 	CHAOS_SECONDS=60 $(RUN) -m pytest -n 1 tests/chaos
 
 bench: $(STAMP)  ## measure what a step, a resume and a start cost
-	$(RUN) -m bench
+	PYTHONPATH=tests $(RUN) -m bench
 
 docs: $(STAMP)  ## write the generated parts of docs/ again
 	$(RUN) scripts/docs.py

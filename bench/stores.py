@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import psycopg
-from tests.support.postgres_server import postgres_server
-from tests.support.valkey_server import valkey
+
+from support.postgres_server import postgres_server
+from support.valkey_server import valkey
 
 COMMITS = 400
 STATE, RESULT = "x" * 500, "x" * 3500

@@ -74,7 +74,14 @@ class Troupe:
         return (self._project / "workers.log").read_text(errors="replace")
 
     def _start(self) -> "subprocess.Popen[bytes]":
-        arguments: list[str | Path] = [SCRIPT, "--project", self._project, "worker", "--concurrency", "20"]
+        arguments: list[str | Path] = [
+            SCRIPT,
+            "--project",
+            self._project,
+            "worker",
+            "--concurrency",
+            "20",
+        ]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("DATABASE")}
         return subprocess.Popen(
             arguments, stdout=subprocess.DEVNULL, stderr=self._log, env=environment

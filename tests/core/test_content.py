@@ -15,7 +15,7 @@ DIGEST = content_hash("x = 1", CONFIG, "code.py")
 def test_it_is_a_sha_256() -> None:
     assert len(DIGEST) == 64
     assert int(DIGEST, 16)
-    assert DIGEST == content_hash("x = 1", CONFIG, "code.py")
+    assert content_hash("x = 1", CONFIG, "code.py") == DIGEST
 
 
 @pytest.mark.parametrize(
