@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -44,15 +45,30 @@ class Examples:
         self.api = api
         self.log = ""
         self.operations: list[str] = []
+        self.children: Counter[str] = Counter()
         self.started, self.ended = "", ""
 
     async def run(self, name: str, **given: Any) -> TaskRun:
         """Run a task in a world in which waiting takes no time."""
+        return await self._run(name, given)
+
+    async def answered(self, name: str, event: str, data: Any, **given: Any) -> TaskRun:
+        """The same for one that was given an event before it asked."""
+        return await self._run(name, given, event, data)
+
+    async def _run(
+        self, name: str, given: dict[str, Any], event: str = "", data: Any = None
+    ) -> TaskRun:
         settings = load_settings(self.project, environment={}, allow_loopback=True)
         settings.defaults["api"] = self.api.url
         async with Engine.open(settings=settings, clock=FakeClock()) as engine:
-            run = await engine.run(name, given)
+            run = await engine.create_run(name, given)
+            if event:
+                await engine.answer(run.id, event, data)
+            run = await engine.resume(run.id)
             self.log = "".join(line.text for line in await engine.get_log(run.id))
+            children = await engine.list_children(run.id)
+            self.children = Counter(child.task_identifier for child in children)
             self.operations = [call.operation for call in await engine.list_calls(run.id)]
         return run
 
@@ -161,3 +177,24 @@ async def test_notify_webhook(examples: Examples, api: PracticeApi) -> None:
     assert api.requests["POST /hooks/orders"] == 2  # the first one found the receiver busy
     assert sorted(api.keys.values()) == [1, 2]
     assert api.keys["order-7"] == 1
+
+
+async def test_approval(examples: Examples, api: PracticeApi) -> None:
+    """With one refused invoice number; the others are paid, each by a run of "pay-invoice"."""
+    answer = {"by": "Ann", "ok": True}
+    run = await examples.answered("approval", "approval", answer, invoices=[7, "x", 9])
+
+    assert run.value == {"paid": [7, 9], "reason": "approved by Ann"}
+    assert examples.operations == ["events.wait", *["tasks.run"] * 3]
+    assert examples.children == {"pay-invoice": 3}
+    assert api.requests["POST /hooks/payments"] == 2
+
+
+async def test_approval_refused_or_forgotten(examples: Examples, api: PracticeApi) -> None:
+    answer = {"by": "Ann", "ok": False}
+    run = await examples.answered("approval", "approval", answer, invoices=[1])
+    forgotten = await examples.result("approval", invoices=[1])
+
+    assert run.value == {"paid": [], "reason": "refused by Ann"}
+    assert forgotten == {"paid": [], "reason": "nobody answered"}
+    assert api.requests["POST /hooks/payments"] == 0
