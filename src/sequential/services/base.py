@@ -124,7 +124,8 @@ class TryAgain(Exception):  # noqa: N818 - it is advice, not an error
 class NotYet(Exception):  # noqa: N818 - nothing is wrong
     """The call goes on elsewhere: it is performed again when something comes from outside.
 
-    `look_again` is after how many seconds at the latest; None: only then.
+    `look_again` is after how many seconds at the latest; None: only then. It is for `events` and
+    `tasks`, whose news the engine hears of.
     """
 
     def __init__(self, look_again: float | None = None) -> None:
