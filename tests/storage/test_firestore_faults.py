@@ -165,6 +165,22 @@ async def test_a_claim_that_is_cancelled_is_given_back(
     await adapter.claim(run.id, "another", NOW, LATER)
 
 
+async def test_a_service_that_comes_back_is_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = FirestoreServer()
+    monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", first.address)
+    adapter = FirestoreAdapter(new_place())
+    await adapter.init()
+    run = await adapter.create_task_run(new_run())
+    first.close()
+    claiming = asyncio.ensure_future(adapter.claim(run.id, "token", NOW, SOON))
+    await asyncio.wait([claiming], timeout=0.3)
+    assert not claiming.done()
+    second = FirestoreServer(first.documents, int(first.address.rpartition(":")[2]))
+    assert (await claiming).lease_token == "token"
+    await adapter.close()
+    second.close()
+
+
 # --- what does not pass by itself ----------------------------------------------------------------
 
 

@@ -45,7 +45,8 @@ def emulator() -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = ["java", "-Xmx400m", "-cp", str(_jar()), _CLASS, "--host=127.0.0.1"]
+    quick = ["-Xmx400m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]  # to start, not to run
+    command = ["java", *quick, "-cp", str(_jar()), _CLASS, "--host=127.0.0.1"]
     process = subprocess.Popen(
         [*command, f"--port={port}"],
         stdout=subprocess.DEVNULL,

@@ -99,7 +99,7 @@ def matches(document: Any, condition: Any) -> bool:
         return any(mine == sort_key(item) for item in condition.value.array_value.values)
     wanted = sort_key(condition.value)
     if condition.op == EQUAL:
-        return mine == wanted
+        return mine == wanted and wanted[0] != ORDER["null_value"]
     if condition.op == ARRAY_CONTAINS:
         return mine[0] == ORDER["array_value"] and wanted in mine[1]
     if mine[0] != wanted[0]:  # a range holds values of one type

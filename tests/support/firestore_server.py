@@ -42,8 +42,8 @@ def _nobody(method: str, request: Any, done: bool) -> None:
 class FirestoreServer:
     """Serves at `address` until it is closed. `counts` are reads, writes and deletes, as billed."""
 
-    def __init__(self) -> None:
-        self.documents: dict[str, Any] = {}
+    def __init__(self, documents: dict[str, Any] | None = None, port: int = 0) -> None:
+        self.documents: dict[str, Any] = {} if documents is None else documents
         self.on_call: OnCall = _nobody
         self.counts = {"reads": 0, "writes": 0, "deletes": 0}
         self._lock = threading.RLock()
@@ -64,7 +64,7 @@ class FirestoreServer:
             "google.firestore.v1.Firestore", self._handlers()
         )
         self._server.add_generic_rpc_handlers((handler,))
-        self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        self.address = f"127.0.0.1:{self._server.add_insecure_port(f'127.0.0.1:{port}')}"
         self._server.start()
 
     def close(self) -> None:

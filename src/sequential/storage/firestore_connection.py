@@ -26,6 +26,7 @@ from sequential.storage.firestore_values import Condition, Found
 PATIENCE = 20.0  # seconds in which a call is tried again
 ANSWER = 15.0  # seconds for the answer to one try, plus one for each MiB of the request
 _THREADS = 16
+_HOST = "firestore.googleapis.com:443"
 _SERVICE = "/google.firestore.v1.Firestore/"
 _Code = grpc.StatusCode
 # What passes by itself. After these it is not known whether anything was done: a commit is made
@@ -199,11 +200,19 @@ def _is_conditional(request: Any) -> bool:
 
 
 def _channel(emulator: str) -> Any:
+    options = [
+        ("grpc.max_receive_message_length", -1),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.keepalive_time_ms", 30_000),
+        # After an outage the service is found again within seconds, not minutes.
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 5_000),
+    ]
     if emulator:
-        options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
         return grpc.insecure_channel(emulator, options)
     try:
-        return FirestoreGrpcTransport().grpc_channel
+        return FirestoreGrpcTransport.create_channel(_HOST, options=options)
     except GoogleAuthError as error:
         raise _no_credentials(error) from error
 
