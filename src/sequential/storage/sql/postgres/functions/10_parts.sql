@@ -161,16 +161,26 @@ end
 $$;
 
 -- The texts of the events that are left when some have been taken; null when none is. An event is
--- passed on as it is written; only to find its id, a copy without \u0000 is looked into.
+-- passed on as it is written.
 create or replace function _events_left(events text, taken jsonb) returns text
 language plpgsql set search_path from current as $$
 begin
     return (
         select '[' || string_agg(event::text, ',' order by number) || ']'
         from json_array_elements(events::json) with ordinality e (event, number)
-        where not taken ? (replace(event::text, '\u0000', '\u0020')::json->>'id')
+        where not taken ? (_without_nul(event::text)::json->>'id')
     );
 end
+$$;
+
+-- JSON text with its characters \u0000 and \u001a written as they are in arguments, where there is
+-- no NUL. Those that follow an odd number of backslashes are meant literally.
+create or replace function _without_nul(value text) returns text
+language sql immutable as $$
+    select regexp_replace(
+        regexp_replace(value, '(?<!\\)((?:\\\\)*)\\u001a', '\1\\u001a1', 'g'),
+        '(?<!\\)((?:\\\\)*)\\u0000', '\1\\u001a0', 'g'
+    )
 $$;
 
 -- Runs as they are, in the order of these ids, each program once. `whole`: with large values.
