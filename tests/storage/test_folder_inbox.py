@@ -600,6 +600,8 @@ async def test_files_that_are_no_requests_are_left_alone(
     assert found
     assert found.answers == 1
     assert len(inbox(tmp_path)) == 3
+    await driver.commit(parked(found, wake_at=None))
+    assert await driver.wakeups(LATER) == []  # nobody is called for them again and again
 
 
 @pytest.mark.parametrize("fault", ["write", "fsync", "link"])

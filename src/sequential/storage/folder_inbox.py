@@ -148,6 +148,32 @@ def waiting(runs: str) -> set[str]:
     return {found.run_id for found in _list(runs) if found.fate is Fate.WAITING}
 
 
+def calling(runs: str) -> set[str]:
+    """Ids of the runs that should be claimed for what is asked of them.
+
+    What this process cannot read or remove counts not: it would call for ever.
+    """
+    found = [one for one in _list(runs) if one.fate is Fate.WAITING]
+    if not found or not os.access(f"{runs}/inbox", os.W_OK | os.X_OK):
+        return set()
+    return {
+        one.run_id
+        for one in found
+        if _is_readable(f"{runs}/inbox/run-{one.run_id}.{one.name}.{one.fate}")
+    }
+
+
+def _is_readable(path: str) -> bool:
+    try:
+        descriptor = files.open_to_read(path)
+    except OSError:
+        return False
+    try:
+        return stat.S_ISREG(os.fstat(descriptor).st_mode)
+    finally:
+        os.close(descriptor)
+
+
 def carry_out(lease: Lease) -> bool:
     """Do what is asked of a locked run; whether there was anything.
 

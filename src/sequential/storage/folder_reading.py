@@ -235,7 +235,7 @@ class FolderReader(StorageAdapter):
         for task in self.places.tasks_with_runs(tasks):
             if task.task in without:
                 continue
-            asked = folder_inbox.waiting(task.runs)
+            asked = folder_inbox.calling(task.runs)
             for run_id, known in self._index.scan(task, self._driven()):
                 if known.may_be_due(now) or run_id in asked:
                     place = task._replace(run_id=run_id)
