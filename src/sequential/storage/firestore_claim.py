@@ -171,11 +171,14 @@ async def due(
         known = len(seen)
         look = Wanted(wanted.tasks, wanted.without, seen)
         found = await firestore_search.due(runs.connection, now, limit, look, fields)
+        driven: dict[str, int] = {}
         for task, most in found.limited.items():
-            room = most - len(await _driven(runs, task, now)) if whole else limit
-            found += await firestore_search.due_of(
-                runs.connection, task, now, min(limit, room), look, fields
-            )
+            room = limit
+            if whole:
+                driven[task] = len(await _driven(runs, task, now))
+                # The mark may be older than a run's own limit: the best one is always looked at.
+                room = max(1, min(limit, most - driven[task]))
+            found += await firestore_search.due_of(runs.connection, task, now, room, look, fields)
         pairs: list[tuple[TaskRun, RunDocument | None]] = []
         for row in found.rows:
             try:
@@ -183,7 +186,12 @@ async def due(
             except (DamagedRunError, PartMissingError):
                 seen.add(row.id)  # it does not stand before others
                 continue
-            if is_due(document.run, now):
+            most_of_run = document.run.config.concurrency
+            is_full = (
+                most_of_run is not None
+                and driven.get(document.run.task_identifier, 0) >= most_of_run
+            )
+            if is_due(document.run, now) and not is_full:
                 pairs.append((document.run, document if "changes" in row.fields else None))
         if len(pairs) >= limit or len(seen) == known:
             return sorted(pairs, key=lambda pair: _rank(pair[0]))[:limit]
