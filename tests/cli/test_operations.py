@@ -334,6 +334,23 @@ def test_runs_of_higher_priority_are_driven_first(store: Store) -> None:
     assert ended == [ids[5], ids[0], ids[-5]]
 
 
+def test_a_run_that_nobody_answers_expires(project: Project) -> None:
+    project.task("job", APPROVAL, ttl=0.2)
+    run_id = project.ok("submit", "job", "--input", '{"n": 1}', "--json").json["id"]
+    failed = project("resume", run_id)
+    assert failed.code == 1
+    assert "expired: no answer came within the task's ttl of 0.2 s" in failed.err
+    assert project.ok("show", "job", run_id, "--json").json["error"]["code"] == "expired"
+    shown = project.ok("describe", "job")
+    assert re.search(r"^ttl +0.20 s$", shown.out, re.MULTILINE)
+
+
+def test_the_storage_has_another_name(project: Project) -> None:
+    project.ok("--adaptor", "sqlite:other.db", "create-task", "job")
+    assert Path("other.db").exists()
+    assert "--adaptor" in project.ok("--help").out
+
+
 @pytest.mark.parametrize("delay", ["soon", "-5", "10 years", "", "1e9", "٣m"])
 def test_a_delay_that_is_no_span_of_time_is_refused(project: Project, delay: str) -> None:
     project.task("job", APPROVAL)

@@ -100,6 +100,23 @@ def test_a_long_sleep_says_that_ctrl_c_is_safe(project: Project, terminal: Open)
     assert shell.wait()[0] == 130
 
 
+def test_a_run_that_waits_for_an_answer_says_how_to_give_it(
+    project: Project, terminal: Open
+) -> None:
+    project.task("kid", "async def kid():\n    return await wait_for_event('a decision')\n")
+    project.task("job", "async def job():\n    return await run_task('kid')\n")
+    shell = terminal("run", "job", columns=120)
+    shell.until("waiting for the event 'a decision', ")
+    (run_id,) = project.run_ids("kid")
+    assert f"answer {run_id} 'a decision' --data JSON" in shell.shown
+    project.ok("answer", run_id, "a decision", "--data", '"yes"')
+    code, text = shell.wait()
+    assert code == 0
+    left = lines(text)
+    assert sum("Waiting for the event" in line for line in left) == 1
+    assert '"yes"' in text
+
+
 def test_a_line_that_the_task_has_not_ended_is_left_alone(
     project: Project, api: HttpApi, terminal: Open
 ) -> None:

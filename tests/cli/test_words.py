@@ -97,6 +97,66 @@ def test_a_run_that_waits_for_another_attempt() -> None:
     assert "attempt 2 of 9" in words.sentence(RUN, [own], NOW, is_driven=True)
 
 
+EVENT = evolve(CALL, operation="events.wait", input={"name": "approval"})
+CHILD = evolve(CALL, operation="tasks.run", input={"name": "kid", "input": {"n": 1}})
+
+
+def test_a_run_that_waits_for_an_event() -> None:
+    assert words.sentence(RUN, [EVENT], NOW, is_driven=False) == (
+        "Waiting 3 h for the event approval."
+    )
+    limited = evolve(EVENT, due_at=times.after(NOW, 60))
+    run = evolve(RUN, wake_at=limited.due_at)
+    told = words.sentence(run, [limited], NOW, is_driven=True)
+    assert told.startswith("Waiting 3 h for the event approval, until ")
+    assert told.endswith("(in 1 min).")
+    assert words.sentence(run, [limited], NOW, is_driven=False).endswith("drives it at the moment.")
+
+
+def test_a_run_that_waits_for_a_child_run() -> None:
+    told = words.sentence(RUN, [CHILD], NOW, is_driven=True)
+    assert told == "Waiting 3 h for the task kid."
+    assert words.call_arguments(CHILD) == 'input={"n": 1}'
+    done = evolve(CHILD, status=CallStatus.COMPLETED, updated_at=NOW, duration=0.001)
+    assert words.call_time(done) == 3 * 3600
+
+
+def test_awaited_events_are_named_once_and_as_a_shell_takes_them() -> None:
+    names = ["a b", "a b", "it's", "x\n\x1b"]
+    calls = [evolve(EVENT, input={"name": name}) for name in names]
+    settled = evolve(EVENT, status=CallStatus.COMPLETED, input={"name": "over"})
+    found = words.awaited_events([*calls, settled, CALL, evolve(EVENT, input={"name": 5})])
+    assert found == ["a b", "it's", "x\n\x1b"]
+    shown = [words.event_name(name) for name in found]
+    assert shown == ["'a b'", "'it'\"'\"'s'", "'x\\n\\x1b'"]
+    assert len(words.event_name("x" * 5000)) == 60
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({}, "waits for an answer"),
+        ({"where": Frame("code.py", 7)}, "waits at line 7 for an answer"),
+        ({"wake_at": times.after(NOW, -1)}, "suspended"),
+        ({"wake_at": times.after(NOW, -1), "expires_at": times.after(NOW, 60)}, "suspended"),
+        ({"status": Status.PENDING}, "not started"),
+        ({"status": Status.PENDING, "priority": -2}, "not started, priority -2"),
+        ({"status": Status.PAUSED, "where": Frame("code.py", 7)}, "paused at line 7"),
+        ({"status": Status.RUNNING}, "running"),
+    ],
+)
+def test_where_a_run_stands_in_a_few_words(changes: dict[str, Any], text: str) -> None:
+    assert words.waits(evolve(RUN, **changes), NOW) == text
+
+
+def test_a_run_that_expires_says_when() -> None:
+    at = times.after(NOW, 60)
+    run = evolve(RUN, wake_at=at, expires_at=at)
+    assert words.waits(run, NOW) == f"waits for an answer until {words.moment(at, NOW)}"
+    delayed = evolve(RUN, status=Status.PENDING, wake_at=at)
+    assert words.waits(delayed, NOW) == (f"not started, begins {words.moment(at, NOW)} (in 1 min)")
+
+
 def test_a_run_that_sleeps() -> None:
     call = evolve(
         CALL,
@@ -139,7 +199,7 @@ def test_a_run_that_failed() -> None:
     [None, 5, "x", [], {"url": 5}, {"url": None, "headers": 5}, {"$call": [[], {}]}],
 )
 def test_any_arguments_can_be_named(tree: Any) -> None:
-    for operation in ("http.fetch", "clock.sleep", "crm.find"):
+    for operation in ("http.fetch", "clock.sleep", "crm.find", "events.wait", "tasks.run"):
         call = evolve(CALL, operation=operation, input=tree)
         assert words.call_name(call)
         words.call_arguments(call)
@@ -209,3 +269,27 @@ def test_progress_of_several_calls() -> None:
         shown.observe(Progress(Step.CALL_SETTLED, RUN, done))
     assert shown._state().startswith("computing, ")
     assert shown.calls == 5
+
+
+def test_progress_of_a_child_run_is_shown_beside_that_of_its_parent(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shown = live.Live(verbose=False, program="sequential")
+    child = evolve(RUN, id=RUN.id.replace("1", "2"), task_identifier="kid", parent_run_id=RUN.id)
+    own = evolve(CALL, id=f"{child.id}:0", task_run_id=child.id)
+    waiting = evolve(EVENT, id=f"{child.id}:1", task_run_id=child.id, sequence=1)
+    shown.observe(Progress(Step.CALL_WAITING, RUN, CHILD))
+    assert shown._state().startswith("running task kid, ")
+    shown.observe(Progress(Step.CALL_STARTED, child, own))
+    assert shown._state().startswith("call 1: POST api.stripe.com/v1/charges, ")
+    shown.observe(Progress(Step.CALL_SETTLED, child, own))
+    for _ in range(2):
+        shown.observe(Progress(Step.CALL_WAITING, child, waiting))
+    assert shown._state().startswith("waiting for the event approval, ")
+    assert capsys.readouterr().err == (
+        f"Waiting for the event approval. Answer: sequential answer {child.id} approval "
+        "--data JSON\n"
+    )
+    shown.observe(Progress(Step.ENDED, child))
+    assert shown._state().startswith("running task kid, ")
+    assert shown.calls == 1  # its own

@@ -1,13 +1,14 @@
 """Runs that others drive: submitted, worked on by any number of processes, and waited for."""
 
 import functools
+import re
 import signal
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from support.command_line import Process, Project, wait_until
+from support.command_line import Process, Project, Start, wait_until
 from support.http_api import HttpApi, serve
 
 CODE = """
@@ -104,3 +105,39 @@ def test_workers_that_are_killed_lose_nothing(project: Project, tmp_path: Path) 
     keys = Counter((r.path, r.headers["idempotency-key"]) for r in requests)
     assert len(keys) == len({path for path, _ in keys}) == 90  # one key for each call, for ever
     assert sum(keys.values()) - 90 <= 3 * 4  # again only what was in progress at a kill
+
+
+def test_a_worker_goes_on_when_its_store_is_back(project: Project, start: Start) -> None:
+    project.task("job", "def job():\n    return 1\n")
+    worker = start("worker")
+    first = project.ok("submit", "job").out.strip()
+    project.ok("wait", first)
+    tasks = project.folder / "tasks"
+    tasks.rename(project.folder / "away")
+    tasks.write_text("not a folder any more")
+    told = ""
+    while "trying again" not in told:
+        told += worker.popen.stderr.readline() if worker.popen.stderr else ""
+    tasks.unlink()
+    (project.folder / "away").rename(tasks)
+    second = project.ok("submit", "job").out.strip()
+    assert project.ok("wait", second, "--timeout", "15").out == "1\n"
+    worker.kill(signal.SIGTERM)
+    told += worker.wait().err
+    assert told.count("looking for runs: ") == 2
+    assert re.search(r"looking for runs: .*; trying again\n.* looking for runs: well again\n", told)
+
+
+def test_a_worker_that_ends_in_trouble_says_so(project: Project, start: Start) -> None:
+    project.task("job", "def job():\n    return 1\n")
+    worker = start("worker")
+    project.ok("wait", project.ok("submit", "job").out.strip())
+    (project.folder / "tasks").rename(project.folder / "away")
+    (project.folder / "tasks").write_text("")
+    told = ""
+    while "trying again" not in told:
+        told += worker.popen.stderr.readline() if worker.popen.stderr else ""
+    worker.kill(signal.SIGTERM)
+    done = worker.wait()
+    assert done.code == 128 + signal.SIGTERM
+    assert "Error: looking for runs: " in done.err

@@ -105,8 +105,10 @@ async def test_trouble_with_the_store_rests_one_run_and_not_the_others(
             return await load(run_id, after)
 
         monkeypatch.setattr(lab.storage, "load_calls", fail_for_one)
-        worker = Worker(engine)
+        told: list[tuple[str, str]] = []
+        worker = Worker(engine, on_trouble=lambda run_id, error: told.append((run_id, str(error))))
         await worker.run(until_idle=True)
+        assert told == [(bad.id, "the disk is broken here")]
         assert str(worker.troubles[bad.id]) == "the disk is broken here"
         assert (await engine.get_run(good.id)).status is Status.COMPLETED
         assert await engine.is_driven(await engine.get_run(bad.id))  # it rests: no claim in vain
@@ -114,3 +116,26 @@ async def test_trouble_with_the_store_rests_one_run_and_not_the_others(
     async with lab.engine() as again:
         await Worker(again).run(until_idle=True)
         assert (await again.get_run(bad.id)).status is Status.COMPLETED
+
+
+async def test_trouble_with_looking_for_runs_is_told_when_it_begins_and_ends(
+    lab: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, claim_due = 0, lab.storage.claim_due
+    told: list[str] = []
+
+    async def fail_twice(*given: Any) -> Any:
+        nonlocal looks
+        looks += 1
+        if looks in (1, 2):
+            raise StorageError("nobody is there")
+        if looks == 4:
+            worker.stop()
+        return await claim_due(*given)
+
+    monkeypatch.setattr(lab.storage, "claim_due", fail_twice)
+    async with lab.engine() as engine:
+        worker = Worker(engine, on_trouble=lambda run_id, error: told.append(f"{run_id}{error}"))
+        await worker.run()
+    assert told == ["nobody is there", "None"]
+    assert worker.troubles == {}

@@ -105,9 +105,9 @@ class Worker:
         except _TAKEN:
             pass
         except SequentialError as error:
-            self.troubles[run.id] = error
+            self._has_trouble(run.id, error)
         else:
-            self.troubles.pop(run.id, None)
+            self._is_well(run.id)
 
     def _done(self, driving: asyncio.Task[None]) -> None:
         self._driving.discard(driving)
