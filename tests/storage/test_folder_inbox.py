@@ -5,6 +5,7 @@ import errno
 import os
 import signal
 import sys
+import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -425,7 +426,7 @@ async def test_a_run_that_ends_before_it_was_asked_says_so(
 
 
 @pytest.mark.usefixtures("idle")
-async def test_a_refusal_that_nobody_picks_up_is_removed(
+async def test_what_nobody_needs_any_more_is_removed(
     tmp_path: Path, driver: FolderAdapter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = await driven(driver)
@@ -435,6 +436,11 @@ async def test_a_refusal_that_nobody_picks_up_is_removed(
     assert inbox(tmp_path) == [".refused"]
     driver._look_into_inboxes()
     assert inbox(tmp_path) == [".refused"]
+    name = f"run-{run.id}.{time.time_ns():020d}-{0:016x}.json.tmp"
+    Path(place.inbox, name).write_text("{")  # who wrote it has died
+    driver._look_into_inboxes()
+    assert inbox(tmp_path) == [".refused", ".tmp"]
+    assert await driver.damaged() == []
     monkeypatch.setattr(folder_inbox, "_FORGOTTEN", 0.0)
     await driver.release(run.id, "token")
     assert inbox(tmp_path) == []

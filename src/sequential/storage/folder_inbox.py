@@ -40,10 +40,10 @@ from sequential.storage.outside import answered, operated
 
 _NAME = re.compile(
     r"run-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.([0-9]{20}-[0-9a-f]{16})"
-    r"\.(json|refused|damaged)\Z"
+    r"\.(json|json\.tmp|refused|damaged)\Z"
 )
 _MOST = 64  # requests carried out by one line
-_FORGOTTEN = 60.0  # seconds until a refusal that nobody has picked up is removed
+_FORGOTTEN = 60.0  # seconds until what nobody needs any more is removed
 _WITHDRAW = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -63,6 +63,7 @@ class Fate(StrEnum):
     CARRIED_OUT = ""
     REFUSED = "refused"
     DAMAGED = "damaged"
+    UNFINISHED = "json.tmp"  # it is being written, or who wrote it has died
 
 
 class Found(NamedTuple):
@@ -196,8 +197,9 @@ def carry_out(lease: Lease) -> bool:
 def _is_open(run: RunFiles, found: Found) -> bool:
     if found.run_id != run.run_id:
         return False
-    if found.fate is Fate.REFUSED and int(found.name[:20]) < time.time_ns() - _FORGOTTEN * 1e9:
-        clear(run, found.name)
+    is_old = int(found.name[:20]) < time.time_ns() - _FORGOTTEN * 1e9
+    if is_old and found.fate in {Fate.REFUSED, Fate.UNFINISHED}:
+        files.remove(_path(run, found.name, found.fate))
     return found.fate is Fate.WAITING
 
 
@@ -262,7 +264,7 @@ def troubles(folder: Folder, runs: str) -> Iterator[str]:
     """What cannot be read in a task's inbox: a line for each, with the remedy."""
     for found in _list(runs):
         path = f"{runs}/inbox/run-{found.run_id}.{found.name}.{found.fate}"
-        if found.fate is Fate.REFUSED:
+        if found.fate in {Fate.REFUSED, Fate.UNFINISHED}:
             continue
         try:
             _, reason = _decode(found.run_id, files.read(path))
