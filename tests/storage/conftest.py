@@ -6,6 +6,9 @@ from collections.abc import Iterator
 import pytest
 
 from support.postgres_server import PostgresServer, postgres_server
+from support.supabase_project import shared_project, supabase
+
+__all__ = ["shared_project", "supabase"]
 
 
 @pytest.fixture(scope="session")

@@ -4,9 +4,7 @@ import pytest
 
 from sequential.storage.registry import create_adapter
 from sequential.testing.storage_contract import StorageContract
-from support.supabase_project import SupabaseProject, shared_project, supabase
-
-__all__ = ["shared_project", "supabase"]
+from support.supabase_project import SupabaseProject
 
 
 class TestSupabaseAdapter(StorageContract):

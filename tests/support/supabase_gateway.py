@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import aiohttp
+import msgspec
 from aiohttp import web
 
 from support.postgrest_server import SECRET
@@ -27,16 +28,24 @@ def token(role: str, seconds: float = 3600) -> str:
     return f"{signed}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode()}"
 
 
+class Refusal(msgspec.Struct):
+    """An answer that did not come from the database."""
+
+    status: int
+    body: dict[str, Any] = msgspec.field(default_factory=lambda: {"message": "not now"})
+    headers: dict[str, str] = {}
+
+
 class SupabaseGateway:
     """`/rest/v1/` for whoever has one of `keys`, by TCP and on a Unix socket, in a thread.
 
-    `refusals` are statuses and headers to answer the next requests with, which are not passed on.
-    `losses` are statuses to answer with in place of what PostgREST has answered.
+    `refusals` are what the next requests are answered with, which are not passed on. `losses` are
+    statuses to answer with in place of what PostgREST has answered.
     """
 
     def __init__(self, upstream: int, socket: Path) -> None:
         self.keys: set[str] = {SECRET_KEY}
-        self.refusals: list[tuple[int, dict[str, str]]] = []
+        self.refusals: list[Refusal] = []
         self.losses: list[int] = []
         self.requests = 0
         self.port = 0
@@ -81,12 +90,12 @@ class SupabaseGateway:
         self.requests += 1
         key = request.headers.get("apikey", "")
         if key not in self.keys:
-            return _said(401, "Invalid API key")
+            return _said(401, f"Invalid API key {key}")  # some servers do repeat it
         if not request.path.startswith("/rest/v1/"):
             return _said(404, "no Route matched with those values")
         if self.refusals:
-            status, headers = self.refusals.pop(0)
-            return _said(status, "the gateway says no", headers)
+            refusal = self.refusals.pop(0)
+            return web.json_response(refusal.body, status=refusal.status, headers=refusal.headers)
         try:
             return await self._pass_on(request, key)
         except aiohttp.ClientError:
@@ -109,8 +118,8 @@ class SupabaseGateway:
         return web.Response(status=answer.status, body=body, headers=kept)
 
 
-def _said(status: int, message: str, headers: dict[str, str] | None = None) -> web.Response:
-    return web.json_response({"message": message}, status=status, headers=headers)
+def _said(status: int, message: str) -> web.Response:
+    return web.json_response({"message": message}, status=status)
 
 
 def _encoded(part: dict[str, Any]) -> str:

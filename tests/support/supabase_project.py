@@ -25,6 +25,7 @@ create role authenticated nologin noinherit;
 create role service_role nologin noinherit bypassrls;
 create role authenticator login noinherit;
 grant anon, authenticated, service_role to authenticator;
+alter role authenticator set statement_timeout = '8s';
 create role project_owner login createrole bypassrls;
 """
 _RIGHTS = """
@@ -34,7 +35,6 @@ alter default privileges for role project_owner in schema public
     grant all on functions to anon, authenticated, service_role;
 alter default privileges for role project_owner in schema public
     grant all on tables to anon, authenticated, service_role;
-alter role authenticator set statement_timeout = '8s';
 """
 
 
@@ -77,9 +77,23 @@ class SupabaseProject:
             for table in ("task_functions", "keystore", "requests"):
                 connection.execute(f"truncate sequential.{table}".encode())
 
-    def restart_database(self) -> None:
-        self.postgres.stop()
-        self.postgres.start()
+    def limit_role(self, limit: str) -> None:
+        """How long a statement may take that nobody has set another limit for."""
+        with self.connect("postgres") as connection:
+            connection.execute(
+                f"alter role authenticator set statement_timeout = '{limit}'".encode()
+            )
+        self._restart_api()
+
+    def limit_function(self, limit: str) -> None:
+        """How long a request may take."""
+        function = "public.sequential_call(text, jsonb)"
+        self.apply(f"alter function {function} set statement_timeout = '{limit}'")
+        self._restart_api()
+
+    def _restart_api(self) -> None:
+        self.api.kill()
+        self.api.start()
 
     def remove(self) -> None:
         self.api.stop()
@@ -110,4 +124,5 @@ def shared_project(postgres: PostgresServer) -> Iterator[SupabaseProject]:
 def supabase(shared_project: SupabaseProject) -> SupabaseProject:
     """A project whose store is empty."""
     shared_project.empty()
+    shared_project.gateway.refusals, shared_project.gateway.losses = [], []
     return shared_project

@@ -6,6 +6,7 @@ what Supabase needs on top, `sql/supabase/`. It looks itself at what is there, s
 for a new project and for every update, and applying it twice does no harm.
 """
 
+import functools
 import hashlib
 import re
 import sys
@@ -101,6 +102,7 @@ def _files(*place: str) -> list[Traversable]:
     return sorted(found, key=lambda item: item.name)
 
 
+@functools.cache  # every adapter of a process asks for it
 def _text(*place: str) -> str:
     return "\n".join(item.read_text("utf-8") for item in _files(*place))
 
