@@ -72,10 +72,8 @@ class SupabaseProject:
             connection.execute(script.encode())
 
     def empty(self) -> None:
-        with self.connect() as connection:
-            connection.execute("truncate sequential.task_runs, sequential.programs cascade")
-            for table in ("task_functions", "keystore", "requests"):
-                connection.execute(f"truncate sequential.{table}".encode())
+        tables = ("task_runs", "programs", "task_functions", "keystore", "requests")
+        self.apply(";".join(f"delete from sequential.{table}" for table in tables))
 
     def limit_role(self, limit: str) -> None:
         """How long a statement may take that nobody has set another limit for."""
