@@ -315,6 +315,32 @@ def test_cancelling_a_run_cancels_its_child_runs(store: Store) -> None:
     assert [child["status"] for child in store.run(run_id)["children"]] == ["cancelled"]
 
 
+def test_a_child_is_retried_with_its_parent(store: Store, api: HttpApi) -> None:
+    store.task(
+        f"""\
+async def kid(input):
+    answer = await fetch("{api.url}/flaky/a/1", method="POST", retries=0)
+    return answer.raise_for_status().status
+""",
+        "kid",
+    )
+    store.task("async def job(input):\n    return await run_task('kid')\n")
+    run_id = submit(store)
+    assert store("resume", run_id).code == 1
+    child = store.newest("kid")["id"]
+    done = store("retry", child)
+    assert done.code == 2
+    assert f"was started by run {run_id}, which is over: retry that one" in done.err
+    assert "Try again" not in store.ok("show", "kid", child).out
+    assert store("retry", run_id, child).code == 2
+    assert [store.run(run_id)["status"], store.newest("kid")["status"]] == ["failed", "failed"]
+    store.ok("retry", run_id)
+    assert store.ok("resume", run_id).json == 200
+    assert [run["id"] for run in store.ok("history", "kid", "--json").json] == [child]
+    keys = [request.headers["idempotency-key"] for request in api.requests]
+    assert keys[0] == keys[1]
+
+
 def test_a_delayed_run_says_when_it_begins(store: Store) -> None:
     store.task(APPROVAL)
     run_id = store.ok("submit", "job", "--delay", "10m", "--priority", "3").out.strip()

@@ -144,7 +144,7 @@ def _print_run(project: Project, shown: Shown) -> None:
     run, calls, log, children, _, is_driven = shown
     now = times.to_text(datetime.now(UTC))
     output.out(words.sentence(run, calls, now, is_driven=is_driven))
-    for line in _next_steps(project, run, calls, now, is_driven=is_driven):
+    for line in _next_steps(project, shown, now):
         output.out(line)
     output.out("")
     render.fields(_fields(shown, now))
@@ -172,14 +172,14 @@ def _print_run(project: Project, shown: Shown) -> None:
         output.out("  " + output.clean_lines(text.rstrip("\n")).replace("\n", "\n  "))
 
 
-def _next_steps(
-    project: Project, run: "TaskRun", calls: "Sequence[StackRun]", now: str, *, is_driven: bool
-) -> "Iterator[str]":
+def _next_steps(project: Project, shown: Shown, now: str) -> "Iterator[str]":
     """What to type to have it go on."""
     from sequential.cli import words
 
+    run, calls = shown.run, shown.calls
     if run.status.is_final:
-        if str(run.status) != "completed":
+        is_orphan = run.parent_run_id and (not shown.parent or shown.parent.status.is_final)
+        if str(run.status) != "completed" and not is_orphan:
             yield f"Try again from there: {project.program} retry {run.id}"
         return
     arrived = {event.name for event in run.events}
@@ -190,7 +190,7 @@ def _next_steps(
         yield f"Go on: {project.program} unpause {run.id}"
     elif words.is_delayed(run, now):
         yield f"Begin at once: {project.program} resume {run.id}"
-    elif not is_driven and not words.is_patient(run, calls, now):
+    elif not shown.is_driven and not words.is_patient(run, calls, now):
         yield f"Go on: {project.program} resume {run.id}"
 
 

@@ -108,11 +108,9 @@ def _operation(
 
 async def _found_runs(engine: "Engine", given: tuple[str, ...], event: "Event") -> "list[TaskRun]":
     """The runs that ids begin with, each once; raises unless `event` can happen to all of them."""
-    from sequential.core.transitions import Happening, apply
-
     runs = {run.id: run for run in [await engine.find_run(prefix) for prefix in given]}
     for run in runs.values():
-        apply(run, Happening(event), engine.now())
+        await engine.check(run, event)
     return list(runs.values())
 
 

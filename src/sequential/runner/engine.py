@@ -26,6 +26,7 @@ from sequential.core.model import (
     evolve,
 )
 from sequential.core.policy import check_config
+from sequential.core.transitions import Event
 from sequential.errors import (
     AmbiguousRunError,
     InvalidTransitionError,
@@ -328,6 +329,10 @@ class Engine:
         Calls that succeeded are not. A worker takes the run, or `resume`.
         """
         return await self._operations.retry((await self.get_run(run_id)).id)
+
+    async def check(self, run: TaskRun, event: Event) -> None:
+        """Raise `InvalidTransitionError` unless an operator can do this to a run, as it is now."""
+        await self._operations.check(run, event)
 
     async def delete_run(self, run_id: str) -> None:
         """Remove a run that is over; raises `InvalidTransitionError` for one that is not."""

@@ -12,9 +12,10 @@ from sequential.core import ids, times, values
 from sequential.core.model import RunEvent, Status, TaskRun
 from sequential.core.names import check_event_name
 from sequential.core.rewind import position, rewind
-from sequential.core.transitions import Event, Happening
+from sequential.core.transitions import Event, Happening, apply
 from sequential.errors import (
     InvalidInputError,
+    InvalidTransitionError,
     RunBusyError,
     RunChangedError,
     RunNotFoundError,
@@ -48,11 +49,21 @@ class Operations:
         await self._executor.tell_parent(run)
         return run
 
+    async def check(self, run: TaskRun, event: Event) -> None:
+        """Raise `InvalidTransitionError` unless this can be done to a run."""
+        apply(run, Happening(event), self._now())
+        if event is Event.RETRY and run.parent_run_id and not await self._is_needed(run):
+            raise InvalidTransitionError(
+                f"run {run.id} was started by run {run.parent_run_id}, which is over: retry that "
+                f"one, or run the task {run.task_identifier} by itself"
+            )
+
     async def retry(self, run_id: str) -> TaskRun:
         while True:
             run = await self._storage.get_task_run(run_id)
             if run is None:
                 raise RunNotFoundError(f"there is no run {run_id}")
+            await self.check(run, Event.RETRY)
             calls = await self._storage.load_calls(run_id, position(run))
             try:
                 return await self._storage.amend(run, rewind(run, calls, self._now()))
