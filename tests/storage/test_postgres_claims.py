@@ -101,10 +101,8 @@ async def test_an_event_is_taken_by_its_very_id(
     adapters: list[PostgresAdapter], strange: str
 ) -> None:
     adapter = adapters[0]
-    others = [id for id in ("\0", "\\u0000", "\\\0", "\x1a0", "\x1a", " ") if id != strange]
-    events = tuple(
-        RunEvent(id, "name", NOW, {id: id}) for id in (*others[:2], strange, *others[2:])
-    )
+    names = ["\0", "\\u0000", strange, "\\\0", "\x1a0", "\x1a", " "]
+    events = tuple(RunEvent(name, "name", NOW, {name: name}) for name in dict.fromkeys(names))
     run = await adapter.create_task_run(new_run(events=events))
     run = await adapter.claim(run.id, "token", NOW, LATER)
     await adapter.commit(Commit(run, "token", taken=(strange,)))

@@ -11,12 +11,15 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from sequential.errors import ConfigError, StorageError
+from sequential.core.model import evolve
+from sequential.errors import ConfigError, DamagedRunError, StorageError
 from sequential.storage import postgres_schema
 from sequential.storage.postgres import PostgresAdapter, create
 from sequential.storage.sql_records import CALL_COLUMNS, RUN_COLUMNS
-from sequential.testing.storage_contract import new_run
+from sequential.testing.storage_contract import LATER, NOW, new_run
 from support.postgres_server import PostgresServer
+
+CLAIMED = ("status", "lease_token", "lease_until", "started_at", "updated_at")
 
 
 async def opened(url: str) -> PostgresAdapter:
@@ -152,6 +155,26 @@ async def test_a_user_may_own_the_schema_only(
     connection.execute(f"create schema {schema_of(user)} authorization {name}".encode())
     adapter = await opened(user)
     await adapter.create_task_run(new_run())
+    await adapter.close()
+
+
+async def test_a_row_that_was_changed_by_hand_and_cannot_be_read_is_told(
+    postgres_url: str, connection: "psycopg.Connection"
+) -> None:
+    adapter = await opened(postgres_url)
+    large = {"text": "x" * 100_000}
+    bad, worse, good = [
+        await adapter.create_task_run(new_run(number, input=large)) for number in range(3)
+    ]
+    connection.execute("update task_runs set error = '{' where id = %s", [bad.id])
+    connection.execute("delete from payloads where task_run_id = %s", [worse.id])
+    assert [run.id for run in await adapter.query_task_runs()] == [good.id, worse.id]
+    assert len(await adapter.damaged()) == 1
+    for run, column in ((bad, "error"), (worse, "input")):
+        with pytest.raises(DamagedRunError, match=f"{run.id} is damaged: its (column )?{column} "):
+            await adapter.claim(run.id, "token", NOW, LATER)
+    claimed = await adapter.claim_due("token", LATER, "2027", 10)
+    assert claimed == [evolve(good, **{name: getattr(claimed[0], name) for name in CLAIMED})]
     await adapter.close()
 
 

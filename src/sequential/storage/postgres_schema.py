@@ -32,7 +32,6 @@ class Installed(msgspec.Struct):
     version: int
     functions: str
     isolation: str
-    is_standby: bool
 
 
 class Step(NamedTuple):

@@ -49,6 +49,7 @@ class SqlFunctionsAdapter(StorageAdapter):
         self._tells = False  # whether others can hear of what we did
         self._origin = secrets.token_hex(4)  # marks our own news
         self._news: set[str] = set()
+        self._is_telling = False
         self._held: dict[str, Held] = {}
         self._records = Records()
         self._errands: set[asyncio.Task[None]] = set()
@@ -349,15 +350,19 @@ class SqlFunctionsAdapter(StorageAdapter):
     def _announce(self, run_id: str) -> None:
         super()._announce(run_id)
         if self._tells:
-            if not self._news:
-                self._send_off(self._tell())
             self._news.add(run_id)
+            if not self._is_telling:
+                self._is_telling = True
+                self._send_off(self._tell())
 
     async def _tell(self) -> None:
-        """Pass our news on to other processes; what comes together is told together."""
-        await asyncio.sleep(0)
-        news, self._news = self._news, set()
-        await self._call("tell", {"runs": list(news), "origin": self._origin})
+        """Pass our news on to other processes; what comes meanwhile is told together."""
+        try:
+            while self._news:
+                news, self._news = self._news, set()
+                await self._call("tell", {"runs": list(news), "origin": self._origin})
+        finally:
+            self._is_telling = False
 
     # --- inside ----------------------------------------------------------------------------------
 

@@ -29,7 +29,10 @@ $$;
 create or replace function _is_new(arguments jsonb) returns boolean
 language plpgsql set search_path from current as $$
 begin
-    delete from requests where at < now() - interval '1 hour';
+    delete from requests where id in (
+        select id from requests where at < now() - interval '1 hour'
+        limit 100 for update skip locked  -- nobody waits for this
+    );
     insert into requests (id) values (arguments->>'request') on conflict do nothing;
     return found;
 end
@@ -59,38 +62,45 @@ end
 $$;
 
 -- Give some columns of a run other values. A column that is left out keeps what it has: a large
--- value is not even read.
+-- value is not even read. What a step changes is in the first statement; most have no second.
 create or replace function _change_run(run text, c jsonb) returns void
 language plpgsql set search_path from current as $$
 begin
     update task_runs t set
-        task_identifier = coalesce(c->>'task_identifier', t.task_identifier),
         status = coalesce(c->>'status', t.status),
-        input = case when c ? 'input' then c->>'input' else t.input end,
-        result = case when c ? 'result' then c->>'result' else t.result end,
-        error = case when c ? 'error' then c->>'error' else t.error end,
-        created_at = coalesce(c->>'created_at', t.created_at),
         updated_at = coalesce(c->>'updated_at', t.updated_at),
-        started_at = case when c ? 'started_at' then c->>'started_at' else t.started_at end,
-        ended_at = case when c ? 'ended_at' then c->>'ended_at' else t.ended_at end,
         turn = coalesce((c->>'turn')::bigint, t.turn),
         "where" = case when c ? 'where' then c->>'where' else t."where" end,
         wake_at = case when c ? 'wake_at' then c->>'wake_at' else t.wake_at end,
-        deadline = case when c ? 'deadline' then c->>'deadline' else t.deadline end,
-        crashes = coalesce((c->>'crashes')::bigint, t.crashes),
         lease_token = case when c ? 'lease_token' then c->>'lease_token' else t.lease_token end,
         lease_until = case when c ? 'lease_until' then c->>'lease_until' else t.lease_until end,
-        priority = coalesce((c->>'priority')::bigint, t.priority),
-        parent_run_id =
-            case when c ? 'parent_run_id' then c->>'parent_run_id' else t.parent_run_id end,
-        expires_at = case when c ? 'expires_at' then c->>'expires_at' else t.expires_at end,
-        failed_turn =
-            case when c ? 'failed_turn' then (c->>'failed_turn')::bigint else t.failed_turn end,
-        answers = coalesce((c->>'answers')::bigint, t.answers),
-        events = case when c ? 'events' then c->>'events' else t.events end,
-        program = coalesce(c->>'program', t.program),
         committed_by = coalesce(c->>'committed_by', t.committed_by)
     where t.id = run;
+    if c ?| array['task_identifier', 'input', 'result', 'error', 'created_at', 'started_at',
+        'ended_at', 'deadline', 'crashes', 'priority', 'parent_run_id', 'expires_at', 'failed_turn',
+        'answers', 'events', 'program']
+    then
+        update task_runs t set
+            task_identifier = coalesce(c->>'task_identifier', t.task_identifier),
+            input = case when c ? 'input' then c->>'input' else t.input end,
+            result = case when c ? 'result' then c->>'result' else t.result end,
+            error = case when c ? 'error' then c->>'error' else t.error end,
+            created_at = coalesce(c->>'created_at', t.created_at),
+            started_at = case when c ? 'started_at' then c->>'started_at' else t.started_at end,
+            ended_at = case when c ? 'ended_at' then c->>'ended_at' else t.ended_at end,
+            deadline = case when c ? 'deadline' then c->>'deadline' else t.deadline end,
+            crashes = coalesce((c->>'crashes')::bigint, t.crashes),
+            priority = coalesce((c->>'priority')::bigint, t.priority),
+            parent_run_id =
+                case when c ? 'parent_run_id' then c->>'parent_run_id' else t.parent_run_id end,
+            expires_at = case when c ? 'expires_at' then c->>'expires_at' else t.expires_at end,
+            failed_turn = case when c ? 'failed_turn'
+                then (c->>'failed_turn')::bigint else t.failed_turn end,
+            answers = coalesce((c->>'answers')::bigint, t.answers),
+            events = case when c ? 'events' then c->>'events' else t.events end,
+            program = coalesce(c->>'program', t.program)
+        where t.id = run;
+    end if;
 end
 $$;
 
@@ -121,40 +131,49 @@ begin
 end
 $$;
 
--- Give some columns of calls other values; each names its `sequence` and must be there.
+-- Give some columns of calls other values; each names its `sequence` and must be there. What an
+-- answer changes is in the first statement.
 create or replace function _change_calls(run text, calls jsonb) returns void
 language plpgsql set search_path from current as $$
 declare
     c jsonb;
+    number bigint;
 begin
-    -- One by one: a join might read all calls that the run has.
     for c in select * from jsonb_array_elements(calls) loop
+        number := c->'sequence';
         update stack_runs s set
-            operation = coalesce(c->>'operation', s.operation),
             status = coalesce(c->>'status', s.status),
-            input = case when c ? 'input' then c->>'input' else s.input end,
             result = case when c ? 'result' then c->>'result' else s.result end,
             error = case when c ? 'error' then c->>'error' else s.error end,
-            parent_stack_run_id = case when c ? 'parent_stack_run_id'
-                then c->>'parent_stack_run_id' else s.parent_stack_run_id end,
-            created_at = coalesce(c->>'created_at', s.created_at),
             updated_at = coalesce(c->>'updated_at', s.updated_at),
-            fingerprint = coalesce(c->>'fingerprint', s.fingerprint),
             attempts = coalesce((c->>'attempts')::bigint, s.attempts),
             due_at = case when c ? 'due_at' then c->>'due_at' else s.due_at end,
-            duration = case when c ? 'duration' then (c->>'duration')::numeric else s.duration end,
+            duration =
+                case when c ? 'duration' then (c->>'duration')::numeric else s.duration end,
             size = case when c ? 'size' then (c->>'size')::bigint else s.size end,
-            "where" = case when c ? 'where' then c->>'where' else s."where" end,
-            requested_turn = coalesce((c->>'requested_turn')::bigint, s.requested_turn),
             delivered_turn = case when c ? 'delivered_turn'
                 then (c->>'delivered_turn')::bigint else s.delivered_turn end,
             delivered_order = case when c ? 'delivered_order'
                 then (c->>'delivered_order')::bigint else s.delivered_order end,
             delivered_at =
                 case when c ? 'delivered_at' then c->>'delivered_at' else s.delivered_at end
-        where s.task_run_id = run and s.sequence = (c->>'sequence')::bigint;
+        where s.task_run_id = run and s.sequence = number;
         if not found then
             perform _refuse('404', 'no_such_call', run);
+        end if;
+        if c ?| array['operation', 'input', 'parent_stack_run_id', 'created_at', 'fingerprint',
+            'where', 'requested_turn']
+        then
+            update stack_runs s set
+                operation = coalesce(c->>'operation', s.operation),
+                input = case when c ? 'input' then c->>'input' else s.input end,
+                parent_stack_run_id = case when c ? 'parent_stack_run_id'
+                    then c->>'parent_stack_run_id' else s.parent_stack_run_id end,
+                created_at = coalesce(c->>'created_at', s.created_at),
+                fingerprint = coalesce(c->>'fingerprint', s.fingerprint),
+                "where" = case when c ? 'where' then c->>'where' else s."where" end,
+                requested_turn = coalesce((c->>'requested_turn')::bigint, s.requested_turn)
+            where s.task_run_id = run and s.sequence = number;
         end if;
     end loop;
 end

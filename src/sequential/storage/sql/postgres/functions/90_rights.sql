@@ -8,8 +8,7 @@ begin
         select json_build_object(
             'version', i.version,
             'functions', i.functions,
-            'isolation', current_setting('transaction_isolation'),
-            'is_standby', pg_is_in_recovery()
+            'isolation', current_setting('transaction_isolation')
         ) from installation i
     );
 end
