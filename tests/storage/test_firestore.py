@@ -22,11 +22,10 @@ def server() -> Iterator[FirestoreServer]:
 
 
 @pytest.fixture(scope="module")
-def emulator() -> Iterator[str]:
+def emulator() -> str:
     if reason := firestore_emulator.missing():
         pytest.skip(reason)
-    with firestore_emulator.emulator() as address:
-        yield address
+    return firestore_emulator.address()
 
 
 def opening(address: str, monkeypatch: pytest.MonkeyPatch) -> Any:

@@ -25,11 +25,10 @@ def server() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def emulator() -> Iterator[str]:
+def emulator() -> str:
     if reason := firestore_emulator.missing():
         pytest.skip(reason)
-    with firestore_emulator.emulator() as address:
-        yield address
+    return firestore_emulator.address()
 
 
 @pytest_asyncio.fixture(params=["server", "emulator"])
@@ -37,7 +36,7 @@ async def connection(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Connection]:
     monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", request.getfixturevalue(request.param))
-    connection = Connection(Place("demo", "(default)", f"like{next(_numbers)}"), patience=0.5)
+    connection = Connection(Place("demo", "(default)", f"like{next(_numbers)}"))
     yield connection
     connection.close()
 

@@ -1,14 +1,15 @@
 """Google's own Firestore emulator, where it is installed: the same tests run on it."""
 
+import atexit
 import contextlib
 import ctypes
+import functools
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 _CLASS = "com.google.cloud.datastore.emulator.firestore.CloudFirestore"
@@ -39,9 +40,9 @@ def _jar() -> Path | None:
     return next((place for place in places if place.exists()), None)
 
 
-@contextlib.contextmanager
-def emulator() -> Iterator[str]:
-    """Runs the emulator; gives its address."""
+@functools.cache
+def address() -> str:
+    """The address of an emulator, which is started once and ends with this process."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -53,12 +54,14 @@ def emulator() -> Iterator[str]:
         stderr=subprocess.DEVNULL,
         preexec_fn=lambda: ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL),
     )
-    try:
-        _wait(process, port)
-        yield f"127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.wait()
+    atexit.register(_end, process)
+    _wait(process, port)
+    return f"127.0.0.1:{port}"
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.kill()
+    process.wait()
 
 
 def _wait(process: subprocess.Popen[bytes], port: int) -> None:
