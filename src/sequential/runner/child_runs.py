@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from sequential.core import ids, times
-from sequential.core.model import Status, TaskRun
+from sequential.core.model import StackRun, Status, TaskRun
 from sequential.errors import InvalidInputError, RunExistsError, SequentialError, StorageError
 from sequential.services.base import CallContext, CallError, NotYet, unknown_method
 from sequential.storage.base import StorageAdapter
@@ -77,8 +77,7 @@ class ChildRuns:
         raise NotYet(LOOK_AGAIN)
 
     async def _child(self, name: str, input: dict[str, Any], context: CallContext) -> TaskRun:
-        asked = times.from_text(context.created_at)
-        run_id = ids.child_run_id(context.run_id, context.sequence, round(asked.timestamp() * 1000))
+        run_id = _child_id(context.run_id, context.sequence, context.created_at)
         child = await self._storage.get_task_run(run_id)
         if child is None:
             try:
@@ -93,3 +92,13 @@ class ChildRuns:
 
     async def close(self) -> None:
         pass
+
+
+def child_of(call: StackRun) -> str:
+    """The id of the run that a call of `run_task` makes."""
+    return _child_id(call.task_run_id, call.sequence, call.created_at)
+
+
+def _child_id(run_id: str, sequence: int, asked_at: str) -> str:
+    asked = times.from_text(asked_at)
+    return ids.child_run_id(run_id, sequence, round(asked.timestamp() * 1000))

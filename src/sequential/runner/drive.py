@@ -45,6 +45,7 @@ from sequential.runner.stack_processor import StackProcessor
 from sequential.storage.base import StorageAdapter
 
 GRACE = 0.005  # seconds a program keeps its room in any case: many calls are answered by then
+MANY = 5  # child runs that are looked at together
 REPLAY_COST = 150e-6  # seconds to replay a turn, about; compared with the cost of a snapshot
 
 
@@ -81,6 +82,8 @@ class Drive:
         )
         self._changed = self._calls.changed
         self._commit_order = asyncio.Lock()
+        self._look_order = asyncio.Lock()
+        self._will_look = False  # one that has not begun yet sees what comes until then
         self._advancing = False
         self._stopping = False
         self._error: BaseException | None = None
@@ -113,13 +116,28 @@ class Drive:
 
     async def look(self) -> None:
         """Something happened to the run in the store: take in what came from outside."""
-        stored = await self._storage.get_task_run(self.run.id)
-        if stored is None or stored.lease_token != self._token:
-            if self.run.status is Status.RUNNING:
-                self.stop(LeaseLostError())
-        elif stored.answers != self.answers:
-            self.answers = stored.answers
-            self._calls.offer(stored.events)
+        if self._will_look:
+            return
+        self._will_look = True
+        async with self._look_order:
+            self._will_look = False
+            stored = await self._storage.get_task_run(self.run.id)
+            if stored is None or stored.lease_token != self._token:
+                if self.run.status is Status.RUNNING:
+                    self.stop(LeaseLostError())
+            elif stored.answers != self.answers:
+                going_on = await self._children_going_on()
+                self.answers = stored.answers
+                self._calls.offer(stored.events, going_on)
+
+    async def _children_going_on(self) -> set[str]:
+        """The child runs that need no look, when looking at all of them would take long."""
+        if self._calls.children < MANY:
+            return set()
+        going_on = await self._storage.query_task_runs(
+            parent_run_id=self.run.id, status=[one for one in Status if not one.is_final]
+        )
+        return {child.id for child in going_on}
 
     def _takes_at_once(self, sequence: int) -> bool:
         """Whether the program waits in memory for just this: the next commit has the outcome."""

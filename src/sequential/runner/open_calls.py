@@ -10,10 +10,11 @@ when they are asked for, when the run is claimed, and when news comes (`offer`).
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 
 from sequential.core import journal, times, values
 from sequential.core.model import CallStatus, RunEvent, StackRun, evolve
+from sequential.runner.child_runs import child_of
 from sequential.runner.clock import Clock
 from sequential.runner.progress import Step
 
@@ -57,14 +58,24 @@ class OpenCalls:
         self._told: dict[int, asyncio.Event] = {}  # of the calls that wait for news
         self._unanswered: set[int] = set()  # of these, the ones that wait for nothing else
 
-    def offer(self, events: Iterable[RunEvent]) -> None:
-        """Something has come from outside: `events` among them, or the end of a child run."""
+    @property
+    def children(self) -> int:
+        """How many of the calls wait for the end of a child run."""
+        return sum(self._calls[sequence].operation == CHILD for sequence in self._told)
+
+    def offer(self, events: Iterable[RunEvent], going_on: Collection[str] = ()) -> None:
+        """Something has come from outside: `events` among them, or the end of a child run.
+
+        `going_on` are ids of child runs that are known not to have ended.
+        """
         for event in events:
             if event.id not in self._offered:
                 self._offered.add(event.id)
                 self._events.append(event)
-        for told in self._told.values():
-            told.set()
+        for sequence, told in self._told.items():
+            call = self._calls[sequence]
+            if not (going_on and call.operation == CHILD and child_of(call) in going_on):
+                told.set()
         self.changed.set()
 
     def taken(self, calls: Iterable[StackRun]) -> tuple[str, ...]:

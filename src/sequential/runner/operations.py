@@ -45,8 +45,8 @@ class Operations:
 
     async def cancel(self, run_id: str) -> TaskRun:
         run = await self._storage.change(run_id, Happening(Event.CANCEL), self._now())
-        await self._executor.cancel_children(run_id)
-        await self._executor.tell_parent(run)
+        await self._executor.family.cancel_children(run_id)
+        await self._executor.family.tell_parent(run)
         return run
 
     async def check(self, run: TaskRun, event: Event) -> None:

@@ -1,7 +1,6 @@
 """Executes runs: claims one, drives it to rest while holding its lease, and lets it go."""
 
 import asyncio
-import contextlib
 import secrets
 from collections.abc import Collection, Sequence
 
@@ -11,6 +10,7 @@ from sequential.core.transitions import Event, Happening
 from sequential.errors import LeaseLostError, SequentialError, StorageError
 from sequential.runner.clock import Clock
 from sequential.runner.drive import Drive
+from sequential.runner.family import Family
 from sequential.runner.keystore import Keystore
 from sequential.runner.live_program import LiveProgram
 from sequential.runner.progress import Observer, nobody
@@ -52,6 +52,7 @@ class TaskExecutor:
         )
         self._drives: dict[str, Drive] = {}
         self._looking: set[asyncio.Task[None]] = set()
+        self.family = Family(storage, clock)
         self._in_trouble: set[str] = set()
         self._resting: set[asyncio.Task[None]] = set()
         self._stopped = asyncio.Event()
@@ -82,8 +83,8 @@ class TaskExecutor:
         """What `execute` does, for a run whose lease was taken already."""
         assert run.lease_token
         token = run.lease_token
-        if run.parent_run_id and await self._is_orphan(run):
-            return await self._storage.change(run.id, Happening(Event.CANCEL), self._now())
+        if await self._is_orphan(run):
+            return await self._end_orphan(run)
         program = LiveProgram(
             self._storage, self._runtimes, self._services, self._slots, self._secret
         )
@@ -103,7 +104,7 @@ class TaskExecutor:
         renewal = asyncio.create_task(self._renew(drive, token))
         try:
             run = await drive.to_rest()
-            await self._tell_family(run, has_children=drive.has_children)
+            await self.family.has_ended(run, has_children=drive.has_children)
             return run
         except LeaseLostError:
             raise
@@ -120,6 +121,18 @@ class TaskExecutor:
             if not self._drives:
                 self._idle.set()
 
+    async def _is_orphan(self, run: TaskRun) -> bool:
+        try:
+            return await self.family.is_orphan(run)
+        except BaseException:
+            await self._release(run.id, run.lease_token or "")
+            raise
+
+    async def _end_orphan(self, run: TaskRun) -> TaskRun:
+        cancelled = await self._storage.change(run.id, Happening(Event.CANCEL), self._now())
+        await self.family.cancel_children(run.id)
+        return cancelled
+
     def look(self, run_id: str) -> None:
         """Something may have happened to a run, or to any if the id is empty: take it in."""
         drives = [self._drives.get(run_id)] if run_id else self._drives.values()
@@ -134,38 +147,6 @@ class TaskExecutor:
             await drive.look()
         except SequentialError:
             pass  # the next renewal looks again
-
-    async def _is_orphan(self, run: TaskRun) -> bool:
-        """Whether the run that waits for this one has ended without it."""
-        parent = await self._storage.get_task_run(run.parent_run_id or "")
-        return parent is None or parent.status.is_final
-
-    async def _tell_family(self, run: TaskRun, *, has_children: bool) -> None:
-        """When a run has ended, its parent is due, and children it left behind are cancelled."""
-        if not run.status.is_final:
-            return
-        if has_children:
-            await self.cancel_children(run.id)
-        await self.tell_parent(run)
-
-    async def tell_parent(self, run: TaskRun) -> None:
-        """Have the run that waits for this one look at it."""
-        if run.parent_run_id:
-            with contextlib.suppress(SequentialError):  # it looks by itself after a while
-                await self._storage.answer(run.parent_run_id, None, self._now())
-
-    async def cancel_children(self, run_id: str) -> None:
-        """Cancel the unfinished child runs of a run, and theirs; what fails here, workers do later.
-
-        A child whose parent has ended is cancelled by whoever claims it next.
-        """
-        with contextlib.suppress(SequentialError):
-            children = await self._storage.query_task_runs(parent_run_id=run_id)
-            for child in children:
-                if not child.status.is_final:
-                    with contextlib.suppress(SequentialError):
-                        await self._storage.change(child.id, Happening(Event.CANCEL), self._now())
-                    await self.cancel_children(child.id)
 
     def stop(self) -> None:
         """Park every run as soon as possible; runs claimed later are parked at once."""
