@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from sequential.core.model import Commit, RunEvent, Status, TaskConfig, TaskFunction, evolve
-from sequential.errors import SequentialError, StorageError
+from sequential.errors import RunBusyError, SequentialError, StorageError
 from sequential.storage.postgres import PostgresAdapter, create
 from sequential.testing.storage_contract import LATER, NOW, new_call, new_run
 from support.postgres_server import PostgresServer
@@ -109,3 +109,46 @@ async def test_an_event_is_taken_by_its_very_id(
     stored = await adapter.get_task_run(run.id)
     assert stored
     assert stored.events == tuple(event for event in events if event.id != strange)
+
+
+async def test_a_claim_that_nobody_waits_for_is_given_back(
+    postgres: PostgresServer, adapters: list[PostgresAdapter]
+) -> None:
+    one, two = adapters
+    run = await one.create_task_run(new_run())
+    with psycopg.connect(postgres.url) as blocking:
+        schema = one.address.options.schema
+        blocking.execute(f"select from {schema}.task_runs for update".encode())
+        claiming = asyncio.ensure_future(one.claim(run.id, "token", NOW, LATER))
+        await asyncio.sleep(0.05)
+        claiming.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await claiming
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                assert (await two.claim(run.id, "next", NOW, LATER)).lease_token == "next"
+                break
+            except RunBusyError:
+                await asyncio.sleep(0.01)
+
+
+async def test_a_commit_that_is_cancelled_is_written_whole_or_not_at_all(
+    adapters: list[PostgresAdapter],
+) -> None:
+    adapter = adapters[0]
+    run = await adapter.create_task_run(new_run())
+    run = await adapter.claim(run.id, "token", NOW, LATER)
+    for turn in range(1, 16):
+        step = Commit(evolve(run, turn=turn), "token", (new_call(run, turn),), log=f"{turn} ")
+        committing = asyncio.ensure_future(adapter.commit(step))
+        await asyncio.sleep(turn * 0.0003)
+        committing.cancel()
+        await asyncio.gather(committing, return_exceptions=True)
+        stored = await adapter.get_task_run(run.id)
+        assert stored
+        written = stored.turn == turn
+        calls = [call.sequence for call in await adapter.load_calls(run.id)]
+        log = "".join(line.text for line in await adapter.get_log(run.id)).split()
+        assert (turn in calls) == written
+        assert (str(turn) in log) == written
