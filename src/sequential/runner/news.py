@@ -1,7 +1,7 @@
 """News about runs: who waits for one is woken when something may have happened to it.
 
 What wakes is the store's word, which may be lost, so nobody waits for it alone: every wait ends
-after `SWEEP` seconds as well, and whoever waits looks at the store then.
+after some time as well, and whoever waits looks at the store then.
 """
 
 import asyncio
@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator
 
 from sequential.runner.clock import Clock
 from sequential.storage.base import StorageAdapter
-
-SWEEP = 1.0  # seconds of real time, whatever the engine's clock says
 
 
 class News:
@@ -64,7 +62,8 @@ class News:
         """Wait for news, at most `seconds` on the engine's clock, and never long without a look."""
         if self._stopped:
             return
-        timer = asyncio.get_running_loop().call_later(SWEEP, event.set)
+        # Real time, whatever the engine's clock says.
+        timer = asyncio.get_running_loop().call_later(self._storage.sweep, event.set)
         try:
             await self._clock.wait(event, seconds)
         finally:

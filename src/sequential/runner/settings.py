@@ -22,4 +22,5 @@ class RunnerSettings(msgspec.Struct, frozen=True):
     idle_after: Seconds = 0.25  # a program that waits this long for a call leaves memory
     snapshot_every: Count = 20  # turns; fewer never cost more to replay than a snapshot to take
     lease: Positive = 60.0  # how long a worker that says nothing keeps its runs
+    sweep: Positive | None = None  # between two looks for work; None: what suits the store
     deaths: Count = 3  # a run that ends its sandbox process so often without progress fails

@@ -30,11 +30,11 @@ class Worker:
     """Drives due runs until it is stopped.
 
     `concurrency` is how many runs it drives at a time, `tasks` the names of those it takes (None:
-    all), `sweep` after how many seconds it looks into the store again at the latest; the store's
-    word that something happened comes earlier. `troubles` has the last error of each run it could
-    not drive because of trouble with the store, and under "" that of looking for runs;
-    `on_trouble(run_id, error)` is called when such trouble begins, and without an error when it is
-    over.
+    all), `sweep` after how many seconds it looks into the store again at the latest (None: as the
+    settings say); the store's word that something happened comes earlier. `troubles` has the last
+    error of each run it could not drive because of trouble with the store, and under "" that of
+    looking for runs; `on_trouble(run_id, error)` is called when such trouble begins, and without an
+    error when it is over.
     """
 
     def __init__(
@@ -43,13 +43,13 @@ class Worker:
         *,
         concurrency: int = 50,
         tasks: Sequence[str] | None = None,
-        sweep: float = 1.0,
+        sweep: float | None = None,
         on_trouble: Callable[[str, SequentialError | None], None] = _nothing,
     ) -> None:
         self._engine = engine
         self._concurrency = concurrency
         self._tasks = tasks
-        self._sweep = sweep
+        self._sweep = sweep or engine.settings.runner.sweep or engine.storage.sweep
         self._on_trouble = on_trouble
         self._driving: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()

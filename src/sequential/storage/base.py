@@ -43,6 +43,8 @@ CLAIMABLE = (Status.PENDING, Status.RUNNING, Status.SUSPENDED)
 class StorageAdapter(abc.ABC):
     """A store. Records go in and out whole; a filter is equality on fields, a list means IN."""
 
+    sweep = 1.0  # seconds between two looks for work that nothing announced, where a look is cheap
+
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
         self._watchers: list[Callable[[str], None]] = []

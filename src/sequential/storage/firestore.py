@@ -60,6 +60,8 @@ _OPENING = 3.0  # seconds in which a store that does not answer is asked again w
 class FirestoreAdapter(StorageAdapter):
     """Tasks and runs in a Firestore database, in collections that begin like `place.prefix`."""
 
+    sweep = 10.0  # every look is billed
+
     def __init__(self, place: Place, patience: float = PATIENCE) -> None:
         super().__init__()
         self.place = place
