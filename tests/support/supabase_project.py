@@ -12,7 +12,7 @@ import pytest
 
 from sequential.storage.supabase_migration import migration_sql
 from support.postgres_server import PostgresServer
-from support.postgrest_server import PostgrestServer
+from support.postgrest_server import PostgrestServer, postgrest_binary
 from support.supabase_gateway import SupabaseGateway, token
 
 __all__ = ["SupabaseProject", "shared_project", "supabase"]
@@ -42,6 +42,7 @@ class SupabaseProject:
     """`url` and `key` are what a user has; `schema` holds the store, which is empty."""
 
     def __init__(self, postgres: PostgresServer) -> None:
+        binary = postgrest_binary()
         self.postgres = postgres
         self.base = Path(tempfile.mkdtemp(prefix="sb-", dir="/tmp"))  # sockets have short paths
         with psycopg.connect(postgres.url, autocommit=True) as connection:
@@ -51,7 +52,7 @@ class SupabaseProject:
             connection.execute(_RIGHTS.encode())
         self.schema = "sequential"
         self.apply(migration_sql())
-        self.api = PostgrestServer(self.database("authenticator"), self.base / "log")
+        self.api = PostgrestServer(binary, self.database("authenticator"), self.base / "log")
         self.gateway = SupabaseGateway(self.api.port, self.base / "socket")
         self.key = token("service_role")
         self.gateway.keys |= {self.key, token("anon"), token("authenticated")}
