@@ -263,7 +263,7 @@ async def test_a_project_that_is_not_there_is_said_at_once(supabase: SupabasePro
 
 
 async def test_a_host_that_does_not_exist_is_said(supabase: SupabaseProject) -> None:
-    with pytest.raises(StorageError, match="correct SUPABASE_URL"):
+    with pytest.raises(StorageError, match="SUPABASE_URL"):
         await create_adapter("supabase", url="https://no-such.invalid", key=supabase.key)
 
 

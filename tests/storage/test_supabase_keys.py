@@ -1,9 +1,16 @@
 """Keys and addresses: what is refused, in one line that says what to do and never shows the key."""
 
+import ssl
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from sequential.errors import ConfigError, StorageError
 from sequential.storage.registry import create_adapter
@@ -114,10 +121,39 @@ async def test_a_page_in_place_of_an_answer() -> None:
     await runner.cleanup()
 
 
-async def test_a_server_without_a_certificate(supabase: SupabaseProject) -> None:
+async def test_a_server_that_does_not_speak_https(supabase: SupabaseProject) -> None:
     url = supabase.url.replace("http:", "https:")
-    with pytest.raises(StorageError, match="certificate is not trusted"):
+    with pytest.raises(StorageError, match="does not speak https as it should: correct SUPABASE"):
         await create_adapter("supabase", url=url, key=supabase.key)
+
+
+async def test_a_certificate_that_nobody_has_signed(tmp_path: Path) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(self_signed(tmp_path))
+    runner = web.AppRunner(web.Application())
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+    url = f"https://127.0.0.1:{runner.addresses[0][1]}"
+    with pytest.raises(StorageError, match="its certificate is not trusted: correct SUPABASE_URL"):
+        await create_adapter("supabase", url=url, key=KEY)
+    await runner.cleanup()
+
+
+def self_signed(folder: Path) -> Path:
+    """A file with a key and a certificate."""
+    private = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, private.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .sign(private, SHA256())
+    )
+    encoded = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path = folder / "server.pem"
+    path.write_bytes(encoded + certificate.public_bytes(Encoding.PEM))
+    return path
 
 
 def address(location: str = "", url: str | None = None, **config: Any) -> Address:

@@ -118,7 +118,9 @@ def of_newer(address: Address) -> StorageError:
 def of_sending(address: Address, error: aiohttp.ClientError) -> StorageError:
     """The error for a request that got no answer."""
     where = address.url
-    if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
+    if isinstance(error, aiohttp.ClientConnectorSSLError):
+        return StorageError(f"{where} does not speak https as it should: correct SUPABASE_URL")
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return StorageError(
             f"{where}: its certificate is not trusted: correct SUPABASE_URL, or set SSL_CERT_FILE "
             "to the certificates of your network"

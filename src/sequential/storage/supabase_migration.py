@@ -116,4 +116,7 @@ def _digest(text: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(migration_sql(*sys.argv[1:2]))
+    try:
+        sys.stdout.write(migration_sql(*sys.argv[1:2]))
+    except ConfigError as error:
+        sys.exit(str(error))

@@ -10,6 +10,7 @@ begin
     for stored in
         select oid::regclass from pg_class
         where relnamespace = current_schema()::regnamespace and relkind = 'r'
+            and not relrowsecurity  -- or it would wait for all who use the table, again
     loop
         execute format('alter table %s enable row level security', stored);
     end loop;
