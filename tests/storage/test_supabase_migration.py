@@ -18,8 +18,9 @@ from sequential.errors import ConfigError, StorageError
 from sequential.storage import postgres_schema, supabase_migration
 from sequential.storage.base import StorageAdapter
 from sequential.storage.registry import create_adapter
+from sequential.storage.supabase import create
 from sequential.storage.supabase_migration import expected, migration_sql
-from sequential.testing.storage_contract import NOW, SOON, new_run
+from sequential.testing.storage_contract import NOW, SOON, new_call, new_run
 from support.supabase_project import SupabaseProject
 
 EVERYBODY = ("anon", "authenticated", "service_role")
@@ -76,12 +77,24 @@ async def opened(supabase: SupabaseProject, schema: str) -> StorageAdapter:
 
 
 async def test_it_may_be_applied_again_while_runs_are_driven(supabase: SupabaseProject) -> None:
-    adapter = await create_adapter("supabase", url=supabase.url, key=supabase.key)
-    run = await adapter.create_task_run(new_run())
-    run = await adapter.claim(run.id, "token", NOW, SOON)
-    supabase.apply(migration_sql())
-    await adapter.commit(Commit(evolve(run, turn=1), "token", log="on"))
-    assert len(await adapter.get_log(run.id)) == 1
+    adapter = create(supabase.url, key=supabase.key, patience=0.0)  # no error is passed over
+    await adapter.init()
+    applying = True
+
+    async def drive(number: int) -> int:
+        run = await adapter.create_task_run(new_run(number))
+        run = await adapter.claim(run.id, "token", NOW, SOON)
+        while applying:
+            run = evolve(run, turn=run.turn + 1)
+            await adapter.commit(Commit(run, "token", (new_call(run, run.turn),), log="on"))
+        assert len(await adapter.get_log(run.id)) == run.turn
+        return run.turn
+
+    driven = [asyncio.create_task(drive(number)) for number in range(6)]
+    for _ in range(5):
+        await asyncio.to_thread(supabase.apply, migration_sql())
+    applying = False
+    assert min(await asyncio.gather(*driven)) > 5
     await adapter.close()
 
 
