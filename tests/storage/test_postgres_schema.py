@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from importlib.resources import files
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -89,7 +88,8 @@ async def test_functions_are_called_with_one_json_object_and_need_no_other_right
     postgres_url: str, connection: "psycopg.Connection"
 ) -> None:
     await (await opened(postgres_url)).close()
-    source = Path(str(files("sequential.storage") / "sql_functions.py")).read_text()
+    modules = [files("sequential.storage") / f"sql_{name}.py" for name in ("functions", "requests")]
+    source = "".join(module.read_text() for module in modules)
     called = set(re.findall(r'_call\(\s*"(\w+)"', source))
     rows = connection.execute(
         "select proname, proargnames, proargtypes::regtype[]::text, prosecdef, proconfig[1], "

@@ -1,18 +1,13 @@
 """Storage in SQL functions: each operation is one function of the database, and one round trip.
 
 The functions are in `sql/postgres/`. Each takes a JSON object and answers in JSON, and does its
-work as one transaction. How a call gets to the database is for subclasses to say (`_send`).
-
-A request carries an id of its own. When its answer is lost with the connection, nobody knows
-whether it was carried out; it is sent again with the same id, for as long as `patience` seconds,
-and the database knows whether it is done already.
+work as one transaction. How a call gets to the database is for subclasses to say (`_send`, see
+`sql_requests`).
 """
 
-import abc
 import asyncio
 import base64
 import re
-import secrets
 from collections.abc import AsyncIterator, Collection, Coroutine, Sequence
 from typing import Any
 
@@ -30,37 +25,22 @@ from sequential.core.model import (
 from sequential.core.names import check_run_id, check_task_name
 from sequential.errors import DamagedRunError, LeaseLostError, RunNotFoundError, StorageError
 from sequential.storage import sql_arguments, sql_records, sql_steps
-from sequential.storage.base import StorageAdapter, matches
+from sequential.storage.base import matches
 from sequential.storage.sql_arguments import Arguments, Records, Written, split_filters
-from sequential.storage.sql_refusals import ConnectionLostError, Refused, explained
+from sequential.storage.sql_requests import PATIENCE, SqlRequests, request_id
 from sequential.storage.sql_steps import Held, Known
 
-PATIENCE = 30.0  # seconds in which a lost connection may come back
 _PAGE = 500  # runs in one answer
 _FUNCTION = ("identifier", "code", "metadata", "version", "created_at", "updated_at", "filename")
 
 
-class SqlFunctionsAdapter(StorageAdapter):
+class SqlFunctionsAdapter(SqlRequests):
     """The whole contract, as calls of SQL functions."""
 
     def __init__(self, patience: float = PATIENCE) -> None:
-        super().__init__()
-        self.patience = patience
-        self._tells = False  # whether others can hear of what we did
-        self._origin = secrets.token_hex(4)  # marks our own news
-        self._news: set[str] = set()
-        self._is_telling = False
+        super().__init__(patience)
         self._held: dict[str, Held] = {}
         self._records = Records()
-        self._errands: set[asyncio.Task[None]] = set()
-
-    @abc.abstractmethod
-    async def _send(self, function: str, arguments: bytes) -> bytes | str | None:
-        """Call a function once with this JSON; returns its JSON, None for SQL's NULL.
-
-        Raises `Refused` for what the function raises, `ConnectionLostError` when it is worth
-        trying again, and another `StorageError` when it is not.
-        """
 
     async def close(self) -> None:
         releases = [self.release(run_id, held.token) for run_id, held in self._held.items()]
@@ -281,13 +261,6 @@ class SqlFunctionsAdapter(StorageAdapter):
         for row in claiming.result()["runs"] or ():
             self._send_off(self.release(row["id"], token))
 
-    def _send_off(self, errand: Coroutine[Any, Any, None]) -> None:
-        """Do something beside; if it fails, time will do it."""
-        task = asyncio.ensure_future(errand)
-        self._errands.add(task)
-        task.add_done_callback(self._errands.discard)
-        task.add_done_callback(lambda done: done.cancelled() or done.exception())
-
     async def renew(self, run_id: str, token: str, until: str) -> int:
         arguments = {"id": run_id, "token": token, "until": until}
         answers: int = await self._call("renew", arguments, run_id)
@@ -301,7 +274,7 @@ class SqlFunctionsAdapter(StorageAdapter):
         run = commit.run
         held = self._held.get(run.id)
         known, left = held.take(commit.token) if held else (Known(), Known())
-        request = _request_id()
+        request = request_id()
         try:
             arguments = sql_steps.commit_arguments(commit, known, request)
             await self._call("commit", arguments, run.id, request)
@@ -345,25 +318,6 @@ class SqlFunctionsAdapter(StorageAdapter):
         moment: str | None = await self._call("next_wakeup", arguments)
         return moment
 
-    # --- being told ------------------------------------------------------------------------------
-
-    def _announce(self, run_id: str) -> None:
-        super()._announce(run_id)
-        if self._tells:
-            self._news.add(run_id)
-            if not self._is_telling:
-                self._is_telling = True
-                self._send_off(self._tell())
-
-    async def _tell(self) -> None:
-        """Pass our news on to other processes; what comes meanwhile is told together."""
-        try:
-            while self._news:
-                news, self._news = self._news, set()
-                await self._call("tell", {"runs": list(news), "origin": self._origin})
-        finally:
-            self._is_telling = False
-
     # --- inside ----------------------------------------------------------------------------------
 
     def _run(self, answer: Any, run_id: str) -> TaskRun:
@@ -371,32 +325,6 @@ class SqlFunctionsAdapter(StorageAdapter):
         if run is None:
             raise RunNotFoundError(f"there is no run {run_id[:80]}")
         return run
-
-    async def _call(
-        self, function: str, arguments: Arguments, subject: str = "", request: str = ""
-    ) -> Any:
-        """The answer of a function; `subject` is what an error is about."""
-        arguments = {**arguments, "request": request or _request_id()}
-        give_up: float | None = None
-        pause = 0.0
-        clock = asyncio.get_running_loop().time
-        while True:
-            try:
-                answer = await self._send(function, sql_arguments.encode(arguments))
-                return None if answer is None else sql_arguments.decode(answer)
-            except Refused as refused:
-                raise explained(refused, subject) from None
-            except ConnectionLostError:
-                give_up = give_up or clock() + self.patience
-                if clock() + pause >= give_up:
-                    raise
-            await asyncio.sleep(pause)
-            pause = min(pause * 2 or 0.05, 1.0)
-            arguments["repeated"] = True
-
-
-def _request_id() -> str:
-    return secrets.token_urlsafe(9)
 
 
 def _search(

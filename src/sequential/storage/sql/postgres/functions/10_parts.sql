@@ -1,9 +1,9 @@
 -- What the other functions are made of. Their names begin with "_"; nobody calls them from outside.
 --
--- All functions run with the store's own schema as their search path ("from current"), whatever the
--- caller's is. Those that are called from outside take one JSON object, `arguments`, and answer in
--- JSON, and run with the rights of their owner: whoever may execute them needs no right on tables.
--- They rely on nothing but their arguments and the tables, so any connection may carry any call.
+-- Those that are called from outside take one JSON object, `arguments`, and answer in JSON. They
+-- run with the rights of their owner, so that whoever may execute them needs no right on tables,
+-- and with the store's own schema as the search path ("from current"), whatever the caller's is.
+-- They rely on nothing but their arguments and the tables: any connection may carry any call.
 --
 -- A connection keeps the plan of a statement, which it may have made while a table was empty; so
 -- plans that read whole tables are off, and where several indexes come into question, the plan is
@@ -13,7 +13,7 @@
 -- is the stable code of the error, its detail what is to be known about it.
 
 create or replace function _refuse(status text, code text, detail text default '') returns void
-language plpgsql set search_path from current as $$
+language plpgsql as $$
 begin
     raise exception using errcode = 'PT' || status, message = code, detail = detail;
 end
@@ -27,7 +27,7 @@ $$;
 
 -- Whether this request is carried out for the first time. It waits for one that is in progress.
 create or replace function _is_new(arguments jsonb) returns boolean
-language plpgsql set search_path from current as $$
+language plpgsql as $$
 begin
     delete from requests where id in (
         select id from requests where at < now() - interval '1 hour'
@@ -39,7 +39,7 @@ end
 $$;
 
 create or replace function _put_program(program jsonb) returns void
-language plpgsql set search_path from current as $$
+language plpgsql as $$
 begin
     -- Whoever deletes the last run of a program deletes the program: lock it, or make it again.
     loop
@@ -53,7 +53,7 @@ end
 $$;
 
 create or replace function _put_payloads(run text, payloads jsonb) returns void
-language plpgsql set search_path from current as $$
+language plpgsql as $$
 begin
     insert into payloads
     select run, p->>0, p->>1, p->>2 from jsonb_array_elements(payloads) p
@@ -64,7 +64,7 @@ $$;
 -- Give some columns of a run other values. A column that is left out keeps what it has: a large
 -- value is not even read. What a step changes is in the first statement; most have no second.
 create or replace function _change_run(run text, c jsonb) returns void
-language plpgsql set search_path from current as $$
+language plpgsql as $$
 begin
     update task_runs t set
         status = coalesce(c->>'status', t.status),
@@ -106,7 +106,7 @@ $$;
 
 -- Write whole calls, new or not.
 create or replace function _put_calls(calls jsonb) returns void
-language plpgsql set search_path from current as $$
+language plpgsql as $$
 begin
     insert into stack_runs select * from jsonb_populate_recordset(null::stack_runs, calls)
     on conflict (task_run_id, sequence) do update set
@@ -134,7 +134,7 @@ $$;
 -- Give some columns of calls other values; each names its `sequence` and must be there. What an
 -- answer changes is in the first statement.
 create or replace function _change_calls(run text, calls jsonb) returns void
-language plpgsql set search_path from current as $$
+language plpgsql as $$
 declare
     c jsonb;
     number bigint;
@@ -182,7 +182,7 @@ $$;
 -- The texts of the events that are left when some have been taken; null when none is. An event is
 -- passed on as it is written.
 create or replace function _events_left(events text, taken jsonb) returns text
-language plpgsql set search_path from current as $$
+language plpgsql as $$
 begin
     return (
         select '[' || string_agg(event::text, ',' order by number) || ']'
@@ -204,7 +204,7 @@ $$;
 
 -- Runs as they are, in the order of these ids, each program once. `whole`: with large values.
 create or replace function _runs(ids text[], whole boolean) returns json
-language plpgsql set search_path from current as $$
+language plpgsql as $$
 begin
     return json_build_object(
         'runs', (
@@ -225,14 +225,14 @@ end
 $$;
 
 create or replace function _run(run text) returns json
-language plpgsql set search_path from current as $$
+language plpgsql as $$
 begin
     return _runs(array[run], true);
 end
 $$;
 
 create or replace function _missing_run(run text) returns void
-language plpgsql set search_path from current as $$
+language plpgsql as $$
 begin
     perform _refuse('404', 'run_not_found', run);
 end

@@ -58,7 +58,7 @@ $$;
 
 -- Write `changes`, `payloads` and, if it has changed, `program` of a run.
 create or replace function _write_run(run text, arguments jsonb) returns void
-language plpgsql set search_path from current as $$
+language plpgsql as $$
 begin
     if arguments->'changes' ?| array['input', 'result'] then
         delete from payloads p
@@ -89,7 +89,7 @@ $$;
 
 -- The text of conditions on the columns of a table.
 create or replace function _conditions(of_table regclass, filters jsonb) returns text
-language plpgsql set search_path from current as $$
+language plpgsql as $$
 declare
     conditions text := '';
     condition text;
@@ -158,7 +158,7 @@ $$;
 
 -- Remove a program that no run has any more.
 create or replace function _drop_program(program text) returns void
-language plpgsql set search_path from current as $$
+language plpgsql as $$
 begin
     -- Nobody can give it a run while it is locked, and what was given before is seen after that.
     perform from programs p where p.digest = program for update;

@@ -2,7 +2,7 @@
 
 -- Calls in order, with their large values.
 create or replace function _calls(calls stack_runs[]) returns json
-language plpgsql set search_path from current as $$
+language plpgsql as $$
 begin
     return json_build_object(
         'calls', to_json(calls),
@@ -58,7 +58,7 @@ $$;
 
 -- Remove what was kept apart for values of calls that get others.
 create or replace function _drop_payloads(run text, calls jsonb) returns void
-language plpgsql set search_path from current as $$
+language plpgsql as $$
 begin
     delete from payloads p using jsonb_array_elements(calls) c
     where p.task_run_id = run and p.record = concat(run, ':', c->>'sequence') and c ? p.field;
@@ -75,7 +75,7 @@ end
 $$;
 
 create or replace function _drop_calls(run text, numbers jsonb) returns void
-language plpgsql set search_path from current as $$
+language plpgsql as $$
 begin
     delete from stack_runs s using jsonb_array_elements_text(numbers) number
     where s.task_run_id = run and s.sequence = number::bigint;

@@ -1,12 +1,12 @@
 -- Driving a run: claim, renew, commit, release; and amend, a change from outside.
 
 create or replace function _lock_task(task text) returns bigint
-language sql stable set search_path from current as $$
+language sql stable as $$
     select hashtextextended(concat(current_schema(), '.', task), 0)
 $$;
 
 create or replace function _driven(task text, moment text, other_than text) returns bigint
-language plpgsql set search_path from current set plan_cache_mode = force_custom_plan as $$
+language plpgsql set plan_cache_mode = force_custom_plan as $$
 begin
     return (
         select count(*) from task_runs t
@@ -16,7 +16,7 @@ end
 $$;
 
 create or replace function _take(run text, arguments jsonb) returns void
-language plpgsql set search_path from current as $$
+language plpgsql as $$
 begin
     update task_runs t set
         status = 'running',
@@ -141,7 +141,7 @@ end
 $$;
 
 create or replace function _not_held(run text) returns void
-language plpgsql set search_path from current as $$
+language plpgsql as $$
 begin
     perform from task_runs t where t.id = run;
     if not found then

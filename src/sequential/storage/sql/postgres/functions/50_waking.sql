@@ -5,7 +5,7 @@
 -- $1 now, $2 how many, $3 names of tasks (null: all), $4 names of tasks that are not wanted. They
 -- are compared in a way that no index serves: that of a task would bring all of its runs.
 create or replace function _due(locking text) returns text
-language plpgsql set search_path from current as $$
+language plpgsql as $$
 begin
     return format($query$
         select array(

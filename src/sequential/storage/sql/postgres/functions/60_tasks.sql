@@ -115,7 +115,7 @@ end
 $$;
 
 create or replace function _put_snapshot(run text, snapshot jsonb) returns void
-language plpgsql set search_path from current as $$
+language plpgsql as $$
 begin
     insert into snapshots
     values (run, (snapshot->>'turn')::bigint, decode(snapshot->>'data', 'base64'))
