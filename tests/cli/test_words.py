@@ -138,6 +138,20 @@ def test_awaited_events_are_named_once_and_as_a_shell_takes_them() -> None:
         ({}, "waits for an answer"),
         ({"where": Frame("code.py", 7)}, "waits at line 7 for an answer"),
         ({"wake_at": times.after(NOW, -1)}, "suspended"),
+        (
+            {
+                "wake_at": times.after(NOW, 3600),  # a child looks after its parent now and then
+                "where": Frame("code.py", 7, source="x = await wait_for_event('approval')"),
+            },
+            "waits at line 7 for an answer",
+        ),
+        (
+            {
+                "wake_at": times.after(NOW, 60),
+                "where": Frame("code.py", 7, source="return await run_task('kid')"),
+            },
+            "waits at line 7 for a child run",
+        ),
         ({"wake_at": times.after(NOW, -1), "expires_at": times.after(NOW, 60)}, "suspended"),
         ({"status": Status.PENDING}, "not started"),
         ({"status": Status.PENDING, "priority": -2}, "not started, priority -2"),

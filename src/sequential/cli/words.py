@@ -232,12 +232,23 @@ def waits(run: TaskRun, now: str) -> str:
     if run.status is Status.PAUSED:
         return f"paused{line}"
     is_waiting = bool(run.wake_at) and times.seconds_between(now, run.wake_at or now) > 1
-    if run.status is Status.SUSPENDED and (run.wake_at is None or (is_waiting and run.expires_at)):
+    is_away = run.status is Status.SUSPENDED and (run.wake_at is None or is_waiting)
+    if is_away and (awaited := _awaited(run)):
         until = f" until {moment(run.expires_at, now)}" if run.expires_at else ""
-        return f"waits{line} for an answer{until}"
+        return f"waits{line} for {awaited}{until}"
     if is_waiting:
         return f"waits{line} until {moment(run.wake_at, now)}"
     return f"{run.status}{line}"
+
+
+def _awaited(run: TaskRun) -> str:
+    """Who is to wake a run that is put away, as far as its record tells: nobody if it is a time."""
+    source = run.where.source if run.where else ""
+    if "run_task(" in source:
+        return "a child run"
+    if "wait_for_event(" in source or run.wake_at is None or run.expires_at:
+        return "an answer"
+    return ""
 
 
 def is_patient(run: TaskRun, calls: Sequence[StackRun], now: str) -> bool:
@@ -245,8 +256,9 @@ def is_patient(run: TaskRun, calls: Sequence[StackRun], now: str) -> bool:
     if run.status is Status.PENDING:
         return is_delayed(run, now)
     unsettled = [call for call in calls if not call.status.is_settled]
-    is_quiet = run.status is Status.SUSPENDED and run.wake_at is None
-    return is_quiet and bool(unsettled) and all(call.operation == EVENT for call in unsettled)
+    looks_later = run.parent_run_id and run.wake_at and run.wake_at > now  # at its parent
+    is_quiet = run.status is Status.SUSPENDED and (run.wake_at is None or looks_later)
+    return bool(is_quiet) and bool(unsettled) and all(call.operation == EVENT for call in unsettled)
 
 
 def is_delayed(run: TaskRun, now: str) -> bool:
