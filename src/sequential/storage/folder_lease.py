@@ -34,6 +34,8 @@ from sequential.storage.folder_places import RunFiles
 from sequential.storage.folder_snapshot import Position
 
 PATIENCE = (0.0005, 0.001, 0.002, 0.004, 0.008)  # seconds: others lock for a moment only
+# Where it is no use to try another run instead: several such moments, on a busy disk.
+LONG_PATIENCE = (*PATIENCE, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512)
 _WRITE = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 
 

@@ -32,7 +32,7 @@ from sequential.storage import (
 from sequential.storage.folder_changes import Changes, Polling
 from sequential.storage.folder_index import Index
 from sequential.storage.folder_journal import Line
-from sequential.storage.folder_lease import Lease
+from sequential.storage.folder_lease import LONG_PATIENCE, Lease
 from sequential.storage.folder_payloads import pack, resolve
 from sequential.storage.folder_places import RunFiles
 from sequential.storage.folder_reading import FolderReader, split
@@ -211,7 +211,7 @@ class FolderWriter(FolderReader):
                     return change(lease)
                 finally:
                     self._settle(lease)
-            lease = Lease(self.places.existing(run_id))
+            lease = Lease(self.places.existing(run_id), LONG_PATIENCE)
             try:
                 result = change(lease)
                 lease.write_view()
