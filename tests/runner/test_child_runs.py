@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
+from sequential.core import times
 from sequential.core.model import InputField, Status, TaskConfig
+from sequential.errors import InvalidTransitionError
 from sequential.runner.engine import Engine
 from sequential.runner.worker import Worker
 
@@ -187,3 +189,98 @@ async def test_a_child_that_somebody_cancels_is_an_error_of_the_call(lab: Any) -
         await engine.cancel(child.id)
         ended = await running
     assert str(ended.error) == "RuntimeError: task child was cancelled"
+
+
+async def test_a_task_that_runs_itself_for_ever_ends(lab: Any) -> None:
+    code = """
+async def deep(input):
+    try:
+        return await run_task('deep', {'n': input['n'] + 1})
+    except RecursionError as error:
+        return [input['n'], str(error)]
+"""
+    async with lab.engine() as engine:
+        await engine.store_task("deep", code, TaskConfig(name="deep"))
+        run = await engine.run("deep", {"n": 0})
+        depth, message = run.value
+        assert depth == 50
+        assert message.startswith("task deep would be run 51 deep, run_task goes 50 deep at most")
+        assert len(await engine.list_runs()) == 51
+
+
+async def test_a_clock_set_back_does_not_run_a_failed_child_again_and_again(lab: Any) -> None:
+    lab.methods(fail=lambda: 1 / 0)
+    parent = """
+async def parent():
+    await sleep(1)
+    await run_task('child', {'n': 1})
+"""
+    async with lab.engine() as engine:
+        await store(engine, "async def child(n):\n    await services.tool.fail()\n", parent)
+        run = await engine.create_run("parent")
+        await engine.drive(run.id)
+        lab.clock.advance(-86400)
+        await lab.storage.answer(run.id, None, engine.now())
+        lab.clock.advance(-86400)
+        run = await asyncio.wait_for(engine.resume(run.id), 10)
+    assert str(run.error).startswith("RuntimeError: task child failed: ")
+    assert len(lab.tool.performed) == 1
+
+
+async def test_a_retry_goes_down_even_when_the_clock_was_set_back(lab: Any) -> None:
+    outcomes = [1, ZeroDivisionError()]
+
+    def echo(x: Any) -> Any:
+        if isinstance(outcome := outcomes.pop(), Exception):
+            raise outcome
+        return outcome
+
+    lab.methods(echo=echo)
+    async with lab.engine() as engine:
+        await store(engine)
+        run = await engine.run("parent", {"children": 1})
+        assert run.status is Status.FAILED
+        lab.clock.advance(-86400)
+        retried = await engine.retry(run.id)
+        assert retried.wake_at <= engine.now()
+        assert (await engine.resume(run.id)).value == [1]
+
+
+async def test_a_child_that_waits_in_storage_ends_after_its_parent(lab: Any) -> None:
+    """Whoever ended the parent was killed before it came to the child."""
+    waits = "async def child(n):\n    return await wait_for_event('never')\n"
+    async with lab.engine() as engine:
+        await store(engine, waits)
+        run = await engine.create_run("parent", {"children": 1})
+        await engine.drive(run.id)
+        (child,) = await children(engine, run.id)
+        parked = await engine.drive(child.id)
+        assert (parked.status, parked.expires_at) == (Status.SUSPENDED, None)
+        assert times.seconds_between(child.created_at, parked.wake_at) == pytest.approx(
+            3600, abs=300
+        )
+        await lab.storage.update_task_run(run.id, status=Status.CANCELLED, wake_at=None)
+        lab.clock.advance(4000)
+        await Worker(engine).run(until_idle=True)
+        assert (await engine.get_run(child.id)).status is Status.CANCELLED
+
+
+async def test_a_child_whose_result_is_still_needed_is_not_deleted(lab: Any) -> None:
+    async with lab.engine() as engine:
+        await store(engine)
+        run = await engine.create_run("parent", {"children": 1})
+        await engine.drive(run.id)
+        (child,) = await children(engine, run.id)
+        await engine.drive(child.id)
+        with pytest.raises(InvalidTransitionError, match="let that one end first"):
+            await engine.delete_run(child.id)
+        assert (await engine.resume(run.id)).value == [0]
+        await engine.delete_run(child.id)
+
+
+async def test_an_engine_forgets_the_runs_it_has_driven(lab: Any) -> None:
+    async with lab.engine() as engine:
+        await store(engine)
+        await engine.run("parent", {"children": 3})
+        await asyncio.sleep(0)
+        assert engine._followed == {}

@@ -221,3 +221,42 @@ async def job(input):
             assert (await other.wait(run_id)).value == list(range(20))
         worker.stop()
         await working
+
+
+async def test_a_retry_waits_again_for_an_event_that_did_not_come_in_time(lab: Any) -> None:
+    code = "async def job():\n    return await wait_for_event('x', timeout=60)\n"
+    async with lab.engine() as engine:
+        run_id = await a_run(engine, code)
+        assert "no event 'x' came" in str((await engine.resume(run_id)).error)
+        lab.clock.advance(3600)
+        await engine.retry(run_id)
+        assert (await engine.drive(run_id)).status is Status.SUSPENDED
+        await engine.answer(run_id, "x", "late")
+        assert (await engine.resume(run_id)).value == "late"
+
+
+async def test_a_run_that_is_cancelled_just_before_it_is_claimed_comes_back(lab: Any) -> None:
+    async with lab.engine() as engine:
+        run_id = await a_run(engine, WAITS)
+        claim = lab.storage.claim
+
+        async def claim_after_cancel(*arguments: Any) -> Any:
+            lab.storage.claim = claim
+            await engine.cancel(run_id)
+            return await claim(*arguments)
+
+        lab.storage.claim = claim_after_cancel
+        assert (await engine.resume(run_id)).status is Status.CANCELLED
+
+
+async def test_a_run_that_is_paused_and_unpaused_goes_on_where_it_is_driven(lab: Any) -> None:
+    release = asyncio.Event()
+    lab.methods(slow=release.wait)
+    async with lab.engine() as engine:
+        run_id = await a_run(engine, "async def job():\n    return await services.tool.slow()\n")
+        running = asyncio.create_task(engine.resume(run_id))
+        while not lab.tool.performed:
+            await asyncio.sleep(0.001)
+        await asyncio.gather(engine.pause(run_id), engine.unpause(run_id))
+        release.set()
+        assert (await running).value is True

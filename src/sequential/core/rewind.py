@@ -9,8 +9,8 @@ calls that were given up are taken up again.
 
 from collections.abc import Iterable
 
-from sequential.core import times
-from sequential.core.model import Amendment, CallStatus, StackRun, TaskRun, evolve
+from sequential.core import times, values
+from sequential.core.model import Amendment, CallStatus, Failure, StackRun, TaskRun, evolve
 from sequential.core.transitions import Event, Happening, apply
 
 _UNDELIVERED = {"delivered_turn": None, "delivered_order": None, "delivered_at": None}
@@ -52,14 +52,28 @@ def _taken_up(call: StackRun, now: str) -> StackRun:
         call,
         status=CallStatus.PENDING,
         result=None,
-        error=None,
+        error=_reason(call),
         attempts=0,
-        due_at=call.due_at if call.operation in _TIMED else None,
+        due_at=_due_again(call, now),
         duration=None,
         size=None,
         updated_at=now,
         **_UNDELIVERED,
     )
+
+
+def _reason(call: StackRun) -> Failure | None:
+    """Why it is performed again: the service that runs children goes on with one that failed."""
+    if call.operation != "tasks.run":
+        return None
+    return call.error or Failure(type="RuntimeError", message="was given up", code="given_up")
+
+
+def _due_again(call: StackRun, now: str) -> str | None:
+    if call.operation == "events.wait" and call.status is CallStatus.FAILED:
+        _, named = values.arguments_from_json(call.input)  # its time was over: it gets it again
+        return times.after(now, named["timeout"]) if named.get("timeout") else None
+    return call.due_at if call.operation in _TIMED else None
 
 
 def _has_failed(call: StackRun) -> bool:

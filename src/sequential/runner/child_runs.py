@@ -15,6 +15,8 @@ from sequential.services.base import CallContext, CallError, NotYet, unknown_met
 from sequential.storage.base import StorageAdapter
 
 LOOK_AGAIN = 60.0  # seconds; the word that a child has ended usually comes at once
+PART = 0.1  # of the time that a child has taken: one that takes days is not looked at every minute
+DEEPEST = 50  # runs, each started by the one before
 TROUBLE = 5.0  # seconds until the store is asked again after it has failed
 
 
@@ -37,11 +39,13 @@ class ChildRuns:
         create: Create,
         retry: Callable[[str], Awaitable[TaskRun]],
         started: Callable[[TaskRun], None],
+        now: Callable[[], str],
     ) -> None:
         self._storage = storage
         self._create = create
         self._retry = retry
         self._started = started
+        self._now = now
 
     def methods(self) -> Sequence[str]:
         return ("run",)
@@ -74,21 +78,37 @@ class ChildRuns:
             case Status.CANCELLED:
                 raise CallError("RuntimeError", f"task {name} was cancelled", "task_cancelled")
         self._started(child)
-        raise NotYet(LOOK_AGAIN)
+        age = times.seconds_between(context.created_at, self._now())
+        raise NotYet(max(LOOK_AGAIN, age * PART))
 
     async def _child(self, name: str, input: dict[str, Any], context: CallContext) -> TaskRun:
         run_id = _child_id(context.run_id, context.sequence, context.created_at)
         child = await self._storage.get_task_run(run_id)
         if child is None:
+            await self._check_depth(name, context.run_id)
             try:
                 return await self._create(name, input, run_id=run_id, parent_run_id=context.run_id)
             except RunExistsError:
                 child = await self._storage.get_task_run(run_id)
                 assert child is not None
-        ended_before = (child.ended_at or "") < context.updated_at
-        if child.status in (Status.FAILED, Status.CANCELLED) and ended_before:
-            return await self._retry(run_id)  # its parent has been retried since
+        if context.retried and child.status in (Status.FAILED, Status.CANCELLED):
+            return await self._retry(run_id)
         return child
+
+    async def _check_depth(self, name: str, run_id: str) -> None:
+        """Refuse the child of a run that has too many above it; most have none, which is free."""
+        above: str | None = run_id
+        for _ in range(DEEPEST):
+            run = await self._storage.get_task_run(above) if above else None
+            above = run.parent_run_id if run else None
+            if above is None:
+                return
+        raise CallError(
+            "RecursionError",
+            f"task {name} would be run {DEEPEST + 1} deep, run_task goes {DEEPEST} deep at most: "
+            "does a task run itself for ever?",
+            "too_deep",
+        )
 
     async def close(self) -> None:
         pass

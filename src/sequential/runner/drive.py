@@ -45,6 +45,7 @@ from sequential.runner.stack_processor import StackProcessor
 from sequential.storage.base import StorageAdapter
 
 GRACE = 0.005  # seconds a program keeps its room in any case: many calls are answered by then
+ORPHAN_LOOK = 3600.0  # seconds; usually who ends a parent ends its children
 MANY = 5  # child runs that are looked at together
 REPLAY_COST = 150e-6  # seconds to replay a turn, about; compared with the cost of a snapshot
 
@@ -87,6 +88,7 @@ class Drive:
         self._advancing = False
         self._stopping = False
         self._error: BaseException | None = None
+        self._calls.offer(run.events)
         self.answers = run.answers  # as many as were offered to the calls
         self.has_children = False  # that are to be cancelled, once the run is over
 
@@ -95,7 +97,6 @@ class Drive:
         try:
             calls = await self._storage.load_calls(self.run.id, self.run.turn)
             self._tell(Step.STARTED)
-            self._calls.offer(self.run.events)
             self._calls.load(calls)
             while self.run.status is Status.RUNNING:
                 if self.run.turn == 0 and not self._stopping:
@@ -312,13 +313,20 @@ class Drive:
         await self._calls.cancel()
         now = self._now()
         wake_at = now if self._stopping else wake_at
-        moments = [moment for moment in (wake_at, seen.deadline, seen.expires_at) if moment]
+        look_up = self._parent_look(now) if self.run.parent_run_id else None
+        known = (wake_at, seen.deadline, seen.expires_at, look_up)
+        moments = [moment for moment in known if moment]
         snapshot = await self._last_snapshot()
         happening = Happening(Event.PARK, wake_at=min(moments, default=None))
         run, _ = apply(seen, happening, now)
         unrecorded = self._calls.unrecorded()
         await self._commit(Commit(run, self._token, updated=unrecorded, snapshot=snapshot))
         self._tell(Step.PARKED)
+
+    def _parent_look(self, now: str) -> str:
+        """When a child that nothing else wakes is claimed, and ended if its parent has."""
+        age = times.seconds_between(self.run.created_at, now)
+        return times.after(now, max(ORPHAN_LOOK, age))
 
     async def _last_snapshot(self) -> Snapshot | None:
         if not (self._program.is_live and self._program.tail):

@@ -86,7 +86,9 @@ class Engine:
         )
         self._operations = Operations(storage, self._executor, self._clock)
         self._news.listen(self._executor.look)
-        services.add(ChildRuns(storage, self._create_child, self.retry, self._follow))
+        services.add(
+            ChildRuns(storage, self._create_child, self._operations.retry, self._follow, self.now)
+        )
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -250,22 +252,29 @@ class Engine:
         `RunBusyError` when another process drives it.
         """
         await self._news.watch()
+        is_first = run_id not in self._followed
         self._followed.setdefault(run_id, None)
-        with self._news.about(run_id) as news:
-            run = await self.get_run(run_id)
-            while not self._rests(run):
-                try:
-                    run = await self._executor.execute(run_id)
-                except TaskLimitError:
-                    await self._news.wait(news, None)
-                    news.clear()
-                    continue
-                except LeaseLostError:
-                    run = await self.get_run(run_id)
-                    if not self._rests(run):
-                        raise
-                if not self._rests(run):
-                    run = await self._until_due(run_id, news)
+        try:
+            with self._news.about(run_id) as news:
+                return await self._to_rest(run_id, news)
+        finally:
+            if is_first:
+                del self._followed[run_id]
+
+    async def _to_rest(self, run_id: str, news: asyncio.Event) -> TaskRun:
+        run = await self.get_run(run_id)
+        while not self._rests(run):
+            try:
+                run = await self._executor.execute(run_id)
+            except TaskLimitError:
+                await self._news.wait(news, None)
+                news.clear()
+                continue
+            except (LeaseLostError, InvalidTransitionError):
+                run = await self.get_run(run_id)  # an operator stepped in: see what became of it
+                continue
+            if not self._rests(run):
+                run = await self._until_due(run_id, news)
         return run
 
     def _rests(self, run: TaskRun) -> bool:
@@ -283,11 +292,16 @@ class Engine:
 
     def _follow(self, child: TaskRun) -> None:
         """Drive the child of a run that is driven to its end here; workers find theirs."""
-        following = self._followed.get(child.id)
-        if child.parent_run_id not in self._followed or (following and not following.done()):
+        if child.parent_run_id not in self._followed or child.id in self._followed:
             return
         self._followed[child.id] = task = asyncio.create_task(self.resume(child.id))
-        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+        def forget(done: asyncio.Task[TaskRun]) -> None:
+            del self._followed[child.id]
+            if not done.cancelled():
+                done.exception()  # the parent looks after a while, and the child is driven again
+
+        task.add_done_callback(forget)
 
     async def wait(self, run_id: str, timeout: float | None = None) -> TaskRun:
         """A run that others drive, when it has ended, or as it is after `timeout` seconds."""
@@ -339,6 +353,11 @@ class Engine:
         run = await self.get_run(run_id)
         if not run.status.is_final:
             raise InvalidTransitionError(f"run {run.id} is {run.status.value}: cancel it first")
+        if await self._operations.is_needed(run):
+            raise InvalidTransitionError(
+                f"run {run.id} was started by run {run.parent_run_id}, which would start it again: "
+                "let that one end first"
+            )
         await self._operations.delete(run.id)
 
     async def prune(

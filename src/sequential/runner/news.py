@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from sequential.runner.clock import Clock
 from sequential.storage.base import StorageAdapter
 
+CROWD = 50  # runs that may be waited for with a look at each after the store's `sweep`
+
 
 class News:
     """Passes on what a store tells about its runs."""
@@ -27,7 +29,11 @@ class News:
         """Begin to listen to the store; doing it again changes nothing."""
         if not self._watching:
             self._watching = True
-            await self._storage.watch(self.tell)
+            try:
+                await self._storage.watch(self.tell)
+            except BaseException:
+                self._watching = False
+                raise
 
     def listen(self, listener: Callable[[str], None]) -> None:
         """Have `listener(run_id)` called for every piece of news; an empty id means any run."""
@@ -62,8 +68,9 @@ class News:
         """Wait for news, at most `seconds` on the engine's clock, and never long without a look."""
         if self._stopped:
             return
-        # Real time, whatever the engine's clock says.
-        timer = asyncio.get_running_loop().call_later(self._storage.sweep, event.set)
+        # Real time, whatever the engine's clock says. Many who wait look less often, each of them.
+        sweep = self._storage.sweep * max(1.0, len(self._waiting) / CROWD)
+        timer = asyncio.get_running_loop().call_later(sweep, event.set)
         try:
             await self._clock.wait(event, seconds)
         finally:

@@ -10,7 +10,7 @@ when they are asked for, when the run is claimed, and when news comes (`offer`).
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 
 from sequential.core import journal, times, values
 from sequential.core.model import CallStatus, RunEvent, StackRun, evolve
@@ -63,15 +63,17 @@ class OpenCalls:
         """How many of the calls wait for the end of a child run."""
         return sum(self._calls[sequence].operation == CHILD for sequence in self._told)
 
-    def offer(self, events: Iterable[RunEvent], going_on: Collection[str] = ()) -> None:
+    def offer(self, events: Sequence[RunEvent], going_on: Collection[str] = ()) -> None:
         """Something has come from outside: `events` among them, or the end of a child run.
 
         `going_on` are ids of child runs that are known not to have ended.
         """
         for event in events:
             if event.id not in self._offered:
-                self._offered.add(event.id)
                 self._events.append(event)
+        # What is in the store no more has been taken, and cannot come again.
+        known = [*events, *self._events]
+        self._offered = {event.id for event in known}.union(self._taken.values())
         for sequence, told in self._told.items():
             call = self._calls[sequence]
             if not (going_on and call.operation == CHILD and child_of(call) in going_on):
@@ -215,14 +217,16 @@ class OpenCalls:
         await self._settle(sequence, call)
 
     async def _attempt(self, sequence: int) -> None:
-        call = self._calls[sequence]
-        self._tell(Step.CALL_STARTED, call)
-        call = await self._perform(call)
+        asked = self._calls[sequence]
+        self._tell(Step.CALL_STARTED, asked)
+        call = await self._perform(asked)
         if call.status.is_settled:
             await self._settle(sequence, call)
             return
         self._calls[sequence] = call
         if sequence in self._told:
+            if call.error != asked.error:  # a retry went on to the child: once is enough
+                await self._record(evolve(call, due_at=asked.due_at))
             if call.due_at is None:
                 self._unanswered.add(sequence)
             self._tell(Step.CALL_WAITING, call)

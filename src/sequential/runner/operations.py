@@ -52,7 +52,7 @@ class Operations:
     async def check(self, run: TaskRun, event: Event) -> None:
         """Raise `InvalidTransitionError` unless this can be done to a run."""
         apply(run, Happening(event), self._now())
-        if event is Event.RETRY and run.parent_run_id and not await self._is_needed(run):
+        if event is Event.RETRY and run.parent_run_id and not await self.is_needed(run):
             raise InvalidTransitionError(
                 f"run {run.id} was started by run {run.parent_run_id}, which is over: retry that "
                 f"one, or run the task {run.task_identifier} by itself"
@@ -94,10 +94,10 @@ class Operations:
         while runs := await self._storage.query_task_runs(limit=PAGE, before=before, **filters):
             before = runs[-1].id
             for run in runs:
-                if (run.ended_at or run.updated_at) < moment and not await self._is_needed(run):
+                if (run.ended_at or run.updated_at) < moment and not await self.is_needed(run):
                     yield run
 
-    async def _is_needed(self, run: TaskRun) -> bool:
+    async def is_needed(self, run: TaskRun) -> bool:
         """Whether a parent goes on that would start a child anew if it did not find this one."""
         if run.parent_run_id is None:
             return False

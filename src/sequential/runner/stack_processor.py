@@ -58,7 +58,8 @@ class StackProcessor:
     async def perform(self, run: TaskRun, call: StackRun) -> StackRun:
         """Make one attempt. The record that comes back is settled, or pending with a due time.
 
-        One that still waits for an answer from outside comes back as it was, apart from `due_at`.
+        One that still waits for an answer from outside comes back as it was, apart from `due_at`
+        and the error it may have had before a retry of the run.
         """
         policy = run.config.retry or RetryPolicy()
         key = ids.idempotency_key(run.id, call.sequence)
@@ -69,7 +70,8 @@ class StackProcessor:
         now = times.to_text(self._clock.now())
         if attempt.not_yet is not None:
             seconds = attempt.not_yet.look_again
-            return evolve(call, due_at=None if seconds is None else times.after(now, seconds))
+            due = None if seconds is None else times.after(now, seconds)
+            return evolve(call, due_at=due, error=None)
         attempts = call.attempts + 1
         call = evolve(call, attempts=attempts, duration=round(duration, 6), updated_at=now)
         if attempt.again is not None:
@@ -97,7 +99,7 @@ class StackProcessor:
             allow=run.config.allow,
             retry=policy,
             created_at=call.created_at,
-            updated_at=call.updated_at,
+            retried=call.attempts == 0 and call.error is not None,
             secrets=secrets,
         )
         attempt = await self._answered(run, call, context)

@@ -1,8 +1,9 @@
 """Executes runs: claims one, drives it to rest while holding its lease, and lets it go."""
 
 import asyncio
+import contextlib
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from sequential.core import times
 from sequential.core.model import Status, TaskRun
@@ -56,6 +57,7 @@ class TaskExecutor:
         self._in_trouble: set[str] = set()
         self._resting: set[asyncio.Task[None]] = set()
         self._stopped = asyncio.Event()
+        self._executing = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._stopping = False
@@ -68,8 +70,9 @@ class TaskExecutor:
         `StorageError` when a commit failed; then nothing of the last step was written.
         """
         token = secrets.token_hex(8)
-        run = await self._storage.claim(run_id, token, self._now(), self._lease_end())
-        return await self.execute_claimed(run)
+        with self._busy():
+            run = await self._storage.claim(run_id, token, self._now(), self._lease_end())
+            return await self.execute_claimed(run)
 
     async def claim_due(
         self, limit: int, tasks: Sequence[str] | None, without: Collection[str] = ()
@@ -81,6 +84,21 @@ class TaskExecutor:
 
     async def execute_claimed(self, run: TaskRun) -> TaskRun:
         """What `execute` does, for a run whose lease was taken already."""
+        with self._busy():
+            return await self._execute_claimed(run)
+
+    @contextlib.contextmanager
+    def _busy(self) -> Iterator[None]:
+        self._executing += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._executing -= 1
+            if not self._executing:
+                self._idle.set()
+
+    async def _execute_claimed(self, run: TaskRun) -> TaskRun:
         assert run.lease_token
         token = run.lease_token
         if await self._is_orphan(run):
@@ -100,7 +118,6 @@ class TaskExecutor:
         if self._stopping:
             drive.stop()
         self._drives[run.id] = drive
-        self._idle.clear()
         renewal = asyncio.create_task(self._renew(drive, token))
         try:
             run = await drive.to_rest()
@@ -118,8 +135,6 @@ class TaskExecutor:
             await asyncio.gather(renewal, return_exceptions=True)
             if drive.run.status is Status.RUNNING:
                 await self._give_back(run.id, token)
-            if not self._drives:
-                self._idle.set()
 
     async def _is_orphan(self, run: TaskRun) -> bool:
         try:

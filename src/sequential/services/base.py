@@ -52,8 +52,8 @@ class CallContext(msgspec.Struct, frozen=True):
 
     `idempotency_key` is the same for every attempt of the call, also after a crash: send it along,
     or keep it with what was done, and doing the call twice does no harm. `created_at` is when the
-    task asked for it, `updated_at` when it was changed last: by an attempt, or a retry of the run.
-    `secrets` resolves names of secrets.
+    task asked for it. `retried` says that it had failed, or was given up, and is the first attempt
+    since the run was retried. `secrets` resolves names of secrets.
     """
 
     run_id: str
@@ -64,7 +64,7 @@ class CallContext(msgspec.Struct, frozen=True):
     allow: Allow = Allow()
     retry: RetryPolicy = RetryPolicy()
     created_at: str = ""
-    updated_at: str = ""
+    retried: bool = False
     secrets: Secrets = NoSecrets()
 
 

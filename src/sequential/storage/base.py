@@ -216,6 +216,7 @@ class StorageAdapter(abc.ABC):
                 except TaskLimitError:
                     if run := await self.get_task_run(run_id):
                         full.add(run.task_identifier)
+                        break  # the others of this task need not be tried
                 except (RunBusyError, RunNotFoundError, InvalidTransitionError, DamagedRunError):
                     continue  # others are not kept waiting; `damaged` tells
             if progress == (len(claimed), len(full)):
