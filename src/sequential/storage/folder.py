@@ -40,7 +40,7 @@ from sequential.storage import folder_inbox, folder_limit
 from sequential.storage.base import fence, fields
 from sequential.storage.folder_changes import Polling
 from sequential.storage.folder_inbox import Request
-from sequential.storage.folder_lease import Lease
+from sequential.storage.folder_lease import LONG_PATIENCE, Lease
 from sequential.storage.folder_outsider import Outsider
 from sequential.storage.folder_places import RunFiles
 from sequential.storage.folder_writing import FolderWriter
@@ -192,7 +192,7 @@ class FolderAdapter(FolderWriter):
         def amend(lease: Lease) -> TaskRun:
             return self._amend(lease, old, amendment)
 
-        run: TaskRun = await self._do(self._write, old.id, amend)
+        run: TaskRun = await self._do(self._write, old.id, amend, LONG_PATIENCE)
         self._announce(run.id)
         return run
 

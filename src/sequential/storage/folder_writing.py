@@ -32,7 +32,7 @@ from sequential.storage import (
 from sequential.storage.folder_changes import Changes, Polling
 from sequential.storage.folder_index import Index
 from sequential.storage.folder_journal import Line
-from sequential.storage.folder_lease import LONG_PATIENCE, Lease
+from sequential.storage.folder_lease import PATIENCE, Lease
 from sequential.storage.folder_payloads import pack, resolve
 from sequential.storage.folder_places import RunFiles
 from sequential.storage.folder_reading import FolderReader, split
@@ -202,7 +202,12 @@ class FolderWriter(FolderReader):
 
     # --- inside ----------------------------------------------------------------------------------
 
-    def _write(self, run_id: str, change: Callable[[Lease], T]) -> T:
+    def _write(
+        self,
+        run_id: str,
+        change: Callable[[Lease], T],
+        patience: tuple[float, ...] = PATIENCE,
+    ) -> T:
         """Change a run through the lease held for it, or lock it just for this."""
         with self._lock_of(run_id):
             lease = self._held.get(run_id)
@@ -211,7 +216,7 @@ class FolderWriter(FolderReader):
                     return change(lease)
                 finally:
                     self._settle(lease)
-            lease = Lease(self.places.existing(run_id), LONG_PATIENCE)
+            lease = Lease(self.places.existing(run_id), patience)
             try:
                 result = change(lease)
                 lease.write_view()
