@@ -65,10 +65,10 @@ class SandboxPool:
             raise RuntimeDiedError("the sandbox processes were ended")
         job = self._threads.submit(function)
         try:
-            return await asyncio.shield(job.done)
+            return await job.done
         except asyncio.CancelledError:
             if not job.cancel():
-                await _until(job.done)
+                await _until(job.ended)
             raise
 
     def checkout(self, limits: Limits, methods: tuple[str, ...]) -> Checkout:
@@ -132,12 +132,10 @@ class SandboxPool:
             return self._monty
 
 
-async def _until(done: "asyncio.Future[T]") -> None:
-    """Wait for work to end, whatever comes of it, however often this is cancelled."""
-    while not done.done():
+async def _until(ended: asyncio.Event) -> None:
+    """Wait for work to end, however often this is cancelled."""
+    while not ended.is_set():
         try:
-            await asyncio.wait([done])
+            await ended.wait()
         except asyncio.CancelledError:
             continue
-    if not done.cancelled():
-        done.exception()  # or asyncio reports that nobody asked for it

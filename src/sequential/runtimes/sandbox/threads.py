@@ -14,10 +14,15 @@ T = TypeVar("T")
 
 
 class Job(Generic[T]):
-    """Work that a thread does once, or that is cancelled before that. `done` has its result."""
+    """Work that a thread does once, or that is cancelled before that.
 
-    def __init__(self, work: Callable[[], T], done: "asyncio.Future[T]") -> None:
-        self.done = done
+    `done` has its result; `ended` is set when the thread is through, even if `done` was cancelled.
+    """
+
+    def __init__(self, work: Callable[[], T]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.done: asyncio.Future[T] = self._loop.create_future()
+        self.ended = asyncio.Event()
         self._work = work
         self._taken = threading.Lock()
 
@@ -36,9 +41,18 @@ class Job(Generic[T]):
         except BaseException as raised:
             error = raised
         try:
-            self.done.get_loop().call_soon_threadsafe(_settle, self.done, value, error)
+            self._loop.call_soon_threadsafe(self._settle, value, error)
         except RuntimeError:
             pass  # the loop is closed: nobody waits any more
+
+    def _settle(self, value: Any, error: BaseException | None) -> None:
+        self.ended.set()
+        if self.done.done():
+            return
+        if error is None:
+            self.done.set_result(value)
+        else:
+            self.done.set_exception(error)
 
 
 class Threads:
@@ -52,7 +66,7 @@ class Threads:
 
     def submit(self, work: Callable[[], T]) -> Job[T]:
         """Have work done, in the order in which it comes."""
-        job = Job(work, asyncio.get_running_loop().create_future())
+        job = Job(work)
         if len(self._threads) < self._number:
             self._start()
         self._jobs.put(job)
@@ -74,12 +88,3 @@ class Threads:
     def _work(self) -> None:
         while job := self._jobs.get():
             job.do()
-
-
-def _settle(done: "asyncio.Future[Any]", value: Any, error: BaseException | None) -> None:
-    if done.done():
-        return
-    if error is None:
-        done.set_result(value)
-    else:
-        done.set_exception(error)
