@@ -36,8 +36,12 @@ class News:
                 raise
 
     def listen(self, listener: Callable[[str], None]) -> None:
-        """Have `listener(run_id)` called for every piece of news; an empty id means any run."""
-        self._listeners.append(listener)
+        """Have `listener(run_id)` called for every piece of news; an empty id means any run.
+
+        Doing it again with the same changes nothing.
+        """
+        if listener not in self._listeners:
+            self._listeners.append(listener)
 
     def tell(self, run_id: str) -> None:
         """Something may have happened to this run, or to any if the id is empty."""

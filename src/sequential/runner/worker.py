@@ -69,7 +69,6 @@ class Worker:
 
     async def run(self, *, until_idle: bool = False) -> None:
         """Work until stopped; with `until_idle`, until nothing is due and nothing is driven."""
-        await self._engine.listen(lambda run_id: self._changed.set())
         try:
             while not (self._stopping or self._engine.is_stopped):
                 self._changed.clear()
@@ -82,12 +81,16 @@ class Worker:
             self._engine.stop()
             await asyncio.gather(*self._driving)
 
+    def _hear(self, run_id: str) -> None:
+        self._changed.set()
+
     async def _take_due(self) -> int:
         """Begin to drive what is due, as far as there is room; returns how many were begun."""
         room = self._concurrency - len(self._driving)
         if room <= 0:
             return 0
         try:
+            await self._engine.listen(self._hear)
             claimed = await self._engine.claim_due(room, self._tasks)
         except SequentialError as error:
             self._has_trouble("", error)
