@@ -150,11 +150,7 @@ def main() -> None:
             "A step in a long run, by the number of calls before it",
             ["", "10, us", "1,000, us", "20,000, us", "last to first"],
             [
-                [
-                    name,
-                    *map(microseconds, found.values()),
-                    f"{found[POINTS[-1]] / found[POINTS[0]]:.2f}x",
-                ]
+                [name, *map(microseconds, found), f"{found[-1] / found[0]:.2f}x"]
                 for name, found in each(stores, long_run).items()
             ],
         )
