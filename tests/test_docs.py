@@ -4,13 +4,15 @@ The ```bash blocks of a page are one session in an empty folder with the example
 practice API answers at the address that the page uses. A comment before a block changes how it is
 treated:
 
-    <!-- skip: reason -->        not run; only for what installs or needs a network
+    <!-- skip: reason -->        not run; only for what installs
+    <!-- server: postgres -->    run on a server of the tests instead of the one it names; or redis
     <!-- exit: 1 -->             the last command of the block ends with this code
     <!-- task: name -->          Python for code.py of this task: it goes through the dry run
     <!-- run -->                 a Python program: it is run in the session's folder
     <!-- service -->             Python for services/<name>.py: it is loaded
 """
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -20,10 +22,11 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
@@ -33,6 +36,8 @@ from sequential import TaskConfig, errors
 from sequential.config import ProjectFile
 from sequential.runtimes.sandbox.dry_run import dry_run
 from sequential.services.discovery import load_services
+from support.postgres_server import postgres_server
+from support.valkey_server import valkey
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -67,6 +72,15 @@ def blocks(*languages: str) -> list[Block]:
 
 SESSIONS = sorted({block.page for block in blocks("bash") if block.kind != "skip"})
 
+# How to have a server for a test, and the URLs that pages show instead of its own.
+SERVERS: dict[str, tuple[Callable[[], AbstractContextManager[Any]], list[str]]] = {
+    "postgres": (postgres_server, ["postgresql://worker:secret@db.example.com:5432/app"]),
+    "redis": (
+        valkey,
+        ["redis://localhost:6379/0", "rediss://user:password@redis.example.com:6380/0"],
+    ),
+}
+
 
 def page_id(page: Path) -> str:
     return str(page.relative_to(ROOT).with_suffix(""))
@@ -76,10 +90,16 @@ def page_id(page: Path) -> str:
 def test_commands_work_as_shown(page: Path, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "examples", tmp_path / "examples", ignore=leave_out)
     own = [block for block in blocks("bash") if block.page == page and block.kind != "skip"]
-    with practice_api(any("practice_api.py" in block.text for block in own)) as port:
+    with (
+        practice_api(any("practice_api.py" in block.text for block in own)) as port,
+        servers({block.note for block in own if block.kind == "server"}) as (urls, missing),
+    ):
+        own = [block for block in own if block.kind != "server" or block.note not in missing]
         project_file = tmp_path / "examples" / ".sequentialrc.json"
         project_file.write_text(project_file.read_text().replace("8000", str(port)))
         script = "\n".join(session(own)).replace("8000", str(port))
+        for shown, url in urls.items():
+            script = script.replace(shown, url)
         done = subprocess.run(
             ["bash", "-c", script],
             cwd=tmp_path,
@@ -94,6 +114,23 @@ def test_commands_work_as_shown(page: Path, tmp_path: Path) -> None:
 
     assert done.returncode == 0, f"{page.name}: {done.stdout}"
     check_output(page, done.stdout)
+    if missing:
+        pytest.skip(f"all but a server's part is as shown: {', '.join(missing.values())}")
+
+
+@contextlib.contextmanager
+def servers(names: set[str]) -> Iterator[tuple[dict[str, str], dict[str, str]]]:
+    """The URLs to put in place of those shown, and why servers of some names are not there."""
+    urls: dict[str, str] = {}
+    missing: dict[str, str] = {}
+    with contextlib.ExitStack() as running:
+        for name in sorted(names):
+            server, shown = SERVERS[name]
+            try:
+                urls |= dict.fromkeys(shown, running.enter_context(server()).url)
+            except LookupError as error:
+                missing[name] = str(error)
+        yield urls, missing
 
 
 def check_output(page: Path, printed: str) -> None:
@@ -120,7 +157,8 @@ def session(own: list[Block]) -> Iterator[str]:
 
 
 def environment(home: Path) -> dict[str, str]:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("SEQUENTIAL_", "TASK_"))}
+    ours = ("SEQUENTIAL_", "TASK_", "DATABASE_URL", "SQLITE_DB_PATH", "SUPABASE_")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
     own = Path(sys.executable).parent
     return {**kept, "HOME": str(home), "PATH": f"{own}:{os.environ['PATH']}"}
 
@@ -203,7 +241,7 @@ def test_only_what_installs_is_skipped() -> None:
 def test_comments_are_known() -> None:
     kinds = {block.kind for block in blocks("bash", "python", "json", "text", "mermaid", "toml")}
 
-    assert kinds <= {"", "skip", "exit", "task", "run", "service", "generated"}
+    assert kinds <= {"", "skip", "server", "exit", "task", "run", "service", "generated"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
