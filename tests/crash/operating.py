@@ -135,7 +135,7 @@ async def create(folder: Path, shape: str, note: Note) -> str:
     async with opened(folder, note) as engine:
         for name, code in {**OTHERS, "job": TASKS[shape]}.items():
             await engine.store_task(name, code, TaskConfig(name=name))
-        return (await engine.create_run("job")).id
+        return str((await engine.create_run("job")).id)
 
 
 async def play(folder: Path, shape: str, run_id: str, note: Note, n: int = 0) -> dict[str, Any]:
