@@ -39,7 +39,7 @@ from sequential.storage.folder_reading import FolderReader, split
 from sequential.storage.folder_snapshot import Position
 
 T = TypeVar("T")
-_TOLD = 0.1  # seconds between two looks for what other processes told, while somebody watches
+_TOLD = 0.02  # seconds between two looks for what other processes told, while somebody watches
 
 
 class FolderWriter(FolderReader):
