@@ -18,28 +18,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from sequential.config import Settings
-from sequential.core import journal, times, values
-from sequential.core.model import (
-    CallStatus,
-    Finished,
-    StackRun,
-    Status,
-    TaskConfig,
-    TaskRun,
-    Waiting,
-)
+from sequential.core import values
+from sequential.core.model import Status, TaskConfig, TaskRun
 from sequential.errors import SequentialError, StorageError
-from sequential.runner.child_runs import child_of
 from sequential.runner.engine import Engine
 from sequential.runner.settings import RunnerSettings
 from sequential.runner.worker import Worker
-from sequential.runtimes.base import Program
 from sequential.services.clock import ClockService
 from sequential.services.events import EventsService
 from sequential.services.registry import Services
 from sequential.storage.memory import MemoryAdapter
 from sequential.testing.clock import FakeClock
 from sequential.testing.services import FakeService
+from support.lives import check_lives
 
 PATIENCE = 20.0  # seconds until everything has to be over
 CODE = """
@@ -197,7 +188,7 @@ class World:
 
 
 @settings(
-    max_examples=25,
+    max_examples=18,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow],
@@ -222,100 +213,10 @@ async def live(wanted: list[Any], done: list[tuple[str, int, int]]) -> None:
                 await asyncio.sleep(0.0002 if wait % 2 else 0)
             await world.do(deed, number)
         await world.bring_to_an_end()
-        await check(world)
+        await check_lives(world.outside, world.given, world.cancelled)
+        check_performed(world)
     finally:
         await world.close()
-
-
-async def check(world: World) -> None:
-    runs = {run.id: run for run in await world.runs()}
-    made = []
-    for run in runs.values():
-        calls = await world.outside.list_calls(run.id)
-        made += [child_of(call) for call in calls if call.operation == "tasks.run"]
-        check_calls(run, calls)
-        check_events(world, run, calls)
-        if run.status is Status.COMPLETED:
-            check_result(values.from_json(run.input)["steps"], run.value, runs, calls)
-            await check_replay(world, run, calls)
-        else:
-            assert world.cancelled, run  # itself, its parent or a child of it
-    assert {run.id for run in runs.values() if run.parent_run_id} <= set(made)
-    check_performed(world)
-
-
-def check_calls(run: TaskRun, calls: list[StackRun]) -> None:
-    """Every outcome has been delivered once; those of a completed run all were."""
-    assert [call.sequence for call in calls] == list(range(len(calls)))
-    places = [(c.delivered_turn, c.delivered_order) for c in calls if c.delivered_turn is not None]
-    assert len(set(places)) == len(places)
-    assert all(call.status.is_settled for call in calls)
-    if run.status is Status.COMPLETED:
-        assert len(places) == len(calls)
-
-
-def check_events(world: World, run: TaskRun, calls: list[StackRun]) -> None:
-    """An answer has been taken by one call, or is there still."""
-    taken = [
-        call.result
-        for call in calls
-        if call.operation == "events.wait" and call.status is CallStatus.COMPLETED
-    ]
-    there = [event.data for event in run.events]
-    given = {data: times for (run_id, data), times in world.given.items() if run_id == run.id}
-    assert Counter([*taken, *there]) == given
-
-
-def check_result(
-    program: Any, result: Any, runs: dict[str, TaskRun], calls: list[StackRun]
-) -> None:
-    """What the program returned is what it says; the results of its children are among it."""
-    children = [runs[child_of(call)] for call in calls if call.operation == "tasks.run"]
-    results = [child.value for child in children]
-    for step, outcomes in zip(program, result, strict=True):
-        for (kind, argument), outcome in zip(step, outcomes, strict=True):
-            match kind:
-                case "echo":
-                    assert outcome == argument
-                case "sleep":
-                    assert outcome is None
-                case "event" | "timed":
-                    assert isinstance(outcome, int) or (kind, outcome) == ("timed", "late")
-                case "child":
-                    results.remove(outcome)
-    assert results == []
-
-
-async def check_replay(world: World, run: TaskRun, calls: list[StackRun]) -> None:
-    """The journal, from its beginning, is the life of this program."""
-    engine = world.outside
-    runtime = engine._runtimes.create("sandbox")
-    program = Program(
-        run_id=run.id,
-        task="job",
-        source=run.code,
-        filename=run.filename,
-        input_names=(),
-        methods=engine.services.methods(run.config.allow),
-        limits=run.config.limits,
-    )
-    try:
-        waiting: tuple[int, ...] = ()
-        turn = None
-        for entry in journal.entries(calls, run.started_at or ""):
-            now = times.from_text(entry.clock)
-            if entry.turn == 1:
-                turn = await runtime.start(program, run.input, now)
-            else:
-                journal.check_delivery(entry, waiting)
-                turn = await runtime.resume(entry.outcomes, now)
-            journal.check_turn(entry, turn)
-            waiting = turn.state.calls if isinstance(turn.state, Waiting) else ()
-        assert turn is not None
-        assert isinstance(turn.state, Finished)
-        assert turn.state.value == run.result
-    finally:
-        await runtime.close()
 
 
 def check_performed(world: World) -> None:
