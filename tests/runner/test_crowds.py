@@ -87,6 +87,8 @@ async def test_runs_that_wait_for_answers_cost_an_idle_worker_nothing(lab: Any) 
         working = asyncio.create_task(worker.run())
         while {run.status for run in await engine.list_runs()} != {Status.SUSPENDED}:
             await asyncio.sleep(0.001)
+        while worker.driving:
+            await asyncio.sleep(0.001)
         counts = count(lab, "claim", "claim_due", "commit", "get_task_run")
         begun = lab.clock.now()
         while counts["claim_due"] < 20:

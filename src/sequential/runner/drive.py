@@ -117,7 +117,7 @@ class Drive:
 
     async def look(self) -> None:
         """Something happened to the run in the store: take in what came from outside."""
-        if self._will_look:
+        if self._will_look or self.run.status is not Status.RUNNING:
             return
         self._will_look = True
         async with self._look_order:
