@@ -131,6 +131,13 @@ def test_a_supabase_project_is_named_as_the_origin(
     assert project.ok("config", "get", "adaptor").out == "folder\n"
 
 
+def test_a_storage_of_the_command_line_is_named_as_the_origin(project: Project) -> None:
+    project.ok("init")
+    shown = project.ok("--storage", "sqlite:own.db", "config", "show", "--json").json
+    assert Path(shown["settings"]["adaptor"].removeprefix("sqlite:")).name == "own.db"
+    assert shown["origins"]["adaptor"] == "--storage"
+
+
 def test_set_says_when_the_environment_has_the_last_word(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -163,6 +163,33 @@ def test_a_folder_that_cannot_be_written_can_be_synced(
     assert sync(project)["greet"] == ("added", None, 1)
 
 
+def test_a_task_that_is_in_the_folder_only_is_told_how_to_get_into_the_database(
+    project: Project,
+) -> None:
+    (project.folder / "tasks" / "no-task").mkdir()
+    for command in (("run",), ("run", "--dry-run"), ("submit",), ("describe",)):
+        done = project(*command, "greet")
+        assert (done.code, done.out) == (2, "")
+        assert "`sequential-ecosystem sync-tasks --task greet` copies it" in done.err
+    named = project("--storage", "sqlite:other.db", "run", "greet")
+    assert "`sequential-ecosystem sync-tasks --adaptor sqlite:other.db --task greet`" in named.err
+    assert "sync-tasks" not in project("run", "no-task").err
+    assert "sync-tasks" not in project("--storage", "memory:", "run", "greet").err
+    sync(project, "--task", "greet")
+    assert project("run", "--dry-run", "greet").code == 0
+    assert "did you mean greet?" in project("run", "gret").err
+
+
+def test_an_empty_database_beside_a_folder_with_tasks_says_how_they_get_there(
+    project: Project,
+) -> None:
+    empty = project.ok("list").err
+    assert "There are no tasks yet: sequential-ecosystem create-task my-task\n" in empty
+    assert "has 2 tasks, copied into this storage by: sequential-ecosystem sync-tasks\n" in empty
+    sync(project, "--task", "one")
+    assert "sync-tasks" not in project.ok("list").err
+
+
 # From the database into the folder
 
 

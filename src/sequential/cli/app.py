@@ -103,7 +103,7 @@ class Commands(GroupWithExample):
     "--adaptor",
     "storage",
     metavar="NAME",
-    help="Another storage adapter, for this command only.",
+    help="Another storage for this command only: folder, sqlite, or a URL as in DATABASE_URL.",
 )
 @click.option("--debug", is_flag=True, help="Show a traceback when the program itself breaks.")
 @click.version_option(package_name=NAMES[0], message="%(prog)s %(version)s")

@@ -24,7 +24,7 @@ def check_task(project: Project, name: str, given: str | None, *, as_json: bool)
         return task, code_problems(project, engine, task)
 
     try:
-        task, problems = project.with_engine(check)
+        task, problems = project.with_engine(check, task=name)
     except ConfigError as error:
         if f"{name}/config.json" not in str(error):
             raise

@@ -40,7 +40,11 @@ class Shown(NamedTuple):
 )
 @click.argument("name")
 @click.option(
-    "--limit", type=click.IntRange(1), default=10, show_default=True, help="So many runs at most."
+    "--limit",
+    type=click.IntRange(1),
+    default=10,
+    metavar="N",
+    help="So many runs at most; 10 if not given.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON array of run records on stdout.")
 @click.pass_obj
@@ -182,10 +186,7 @@ def _next_steps(project: Project, shown: Shown, now: str) -> "Iterator[str]":
         if str(run.status) != "completed" and not is_orphan:
             yield f"Try again from there: {project.program} retry {run.id}"
         return
-    arrived = {event.name for event in run.events}
-    awaited = [name for name in words.awaited_events(calls) if name not in arrived]
-    for name in awaited[:3]:
-        yield f"Answer: {project.program} answer {run.id} {words.event_name(name)} --data JSON"
+    yield from words.answers(project.program, run, words.unanswered_events(run, calls))
     if str(run.status) == "paused":
         yield f"Go on: {project.program} unpause {run.id}"
     elif words.is_delayed(run, now):

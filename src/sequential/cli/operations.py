@@ -26,7 +26,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="The run records as
     answer 019a2b3c-4d5e approval --data '{"by": "Ann"}'
     """,
 )
-@click.argument("run_id", metavar="RUN")
+@click.argument("run_id", metavar="RUN_ID")
 @click.argument("event")
 @click.option(
     "--data",
@@ -41,7 +41,7 @@ def answer_command(
 ) -> None:
     """Give a run what its task waits for with `wait_for_event(EVENT)`, now or later.
 
-    RUN may be the beginning of an id. An answer that comes before the task asks for it is kept.
+    RUN_ID may be the beginning of an id. An answer that comes before the task asks for it is kept.
     """
     from sequential.cli import documents, words
     from sequential.cli.inputs import read_json
@@ -85,7 +85,7 @@ def _operation(
     @click.command(
         name, short_help=short_help, help=text, cls=WithExample, example=f"{name} 019a2b3c-4d5e"
     )
-    @click.argument("run_ids", metavar="RUN...", nargs=-1, required=True)
+    @click.argument("run_ids", metavar="RUN_ID...", nargs=-1, required=True)
     @_json
     @click.pass_obj
     def command(project: Project, run_ids: tuple[str, ...], as_json: bool) -> None:
@@ -134,7 +134,7 @@ def _due(word: str) -> Callable[[Project, "TaskRun"], str]:
     return tell
 
 
-_SEVERAL = "RUN may be the beginning of an id. If one of several is refused, nothing is changed."
+_SEVERAL = "RUN_ID may be the beginning of an id. If one of several is refused, nothing is changed."
 
 cancel_command = _operation(
     "cancel",

@@ -9,7 +9,7 @@ import click
 
 from sequential.cli import output
 from sequential.cli.usage import WithExample
-from sequential.errors import ConfigError
+from sequential.errors import ConfigError, TaskNotFoundError
 
 if TYPE_CHECKING:
     from sequential.config import Settings
@@ -57,6 +57,11 @@ class Project:
         return Project(self.program, self._given, storage or self._storage)
 
     @property
+    def named_storage(self) -> str | None:
+        """The storage that the command line names, if any."""
+        return self._storage
+
+    @property
     def keeps_files(self) -> bool:
         """Whether tasks are files in the tasks folder."""
         return self.settings.adaptor in ("default", "folder")
@@ -65,17 +70,47 @@ class Project:
         """A file of a task, as a path to show and to open."""
         return self.settings.tasks / task / name
 
+    def tasks_to_sync(self) -> list[str]:
+        """The tasks of the tasks folder, when they are not run from there; sorted."""
+        if self.keeps_files or self.settings.adaptor.partition(":")[0] == "memory":
+            return []
+        programs = [*self.settings.tasks.glob("*/code.py"), *self.settings.tasks.glob("*/code.js")]
+        return sorted({path.parent.name for path in programs})
+
+    def sync_command(self, task: str | None = None) -> str:
+        """What to type to copy a task, or all, from the folder into this storage."""
+        from sequential.config import masked
+
+        adaptor = f" --adaptor {masked(self._storage)}" if self._storage else ""
+        return f"{self.program} sync-tasks{adaptor}{f' --task {task}' if task else ''}"
+
     def with_engine(
-        self, work: Callable[["Engine"], Awaitable[T]], observer: "Observer | None" = None
+        self,
+        work: Callable[["Engine"], Awaitable[T]],
+        observer: "Observer | None" = None,
+        *,
+        task: str | None = None,
     ) -> T:
-        """Run `work` with an engine that is closed afterwards."""
+        """Run `work` with an engine that is closed afterwards.
+
+        If `work` finds that there is no task `task`, but the tasks folder has it, the error says
+        how it gets from there into the storage.
+        """
         import asyncio
 
         async def main() -> T:
             async with self._engine(observer) as engine:
                 return await work(engine)
 
-        return asyncio.run(main())
+        try:
+            return asyncio.run(main())
+        except TaskNotFoundError as error:
+            if task is None or task not in self.tasks_to_sync():
+                raise
+            raise TaskNotFoundError(
+                f"the task {task} is in the tasks folder, but not in the storage yet: "
+                f"`{self.sync_command(task)}` copies it"
+            ) from error
 
     @contextlib.asynccontextmanager
     async def _engine(self, observer: "Observer | None") -> AsyncIterator["Engine"]:

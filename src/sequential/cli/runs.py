@@ -44,7 +44,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="The run record as 
     "--save",
     is_flag=True,
     help="Also write the run with its result to tasks/NAME/results.json once it completed. "
-    "Every run is kept under tasks/NAME/runs/ anyway.",
+    "Every run is kept in the storage anyway.",
 )
 @click.option("--dry-run", is_flag=True, help="List all problems of the task, run nothing.")
 @_verbose
@@ -83,7 +83,7 @@ def run_command(
         run = await engine.create_run(name, value)
         return await _drive(engine, run, live)
 
-    run, interrupted = project.with_engine(work, live.observe)
+    run, interrupted = project.with_engine(work, live.observe, task=name)
     print_run(run, live, as_json=as_json)
     if save and str(run.status) == "completed":
         _save(project, run)

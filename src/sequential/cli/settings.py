@@ -51,6 +51,8 @@ def show_command(project: Project, as_json: bool) -> None:
     flat = _flat(settings)
     content = read_project_file(project.folder)
     origins = {key: _origin(key, content) for key in flat}
+    if project.named_storage is not None:
+        origins["adaptor"] = "--storage"
     if as_json:
         output.document(
             {

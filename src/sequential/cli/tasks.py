@@ -41,7 +41,10 @@ if TYPE_CHECKING:
 @click.option("--description", default="", metavar="TEXT", help="What the task is for.")
 @click.pass_obj
 def create_task_command(project: Project, name: str, inputs: str, description: str) -> None:
-    """Make a task that runs as it is: tasks/NAME/ with code.py, config.json and meta.json."""
+    """Make a task that runs as it is.
+
+    In the folder storage: tasks/NAME/ with code.py, config.json and meta.json.
+    """
     from sequential.cli import templates
     from sequential.core.model import TaskConfig
     from sequential.core.names import check_task_name
@@ -125,7 +128,7 @@ def describe_command(project: Project, name: str, as_json: bool) -> None:
     async def load(engine: "Engine") -> "tuple[TaskFunction, list[TaskRun]]":
         return await engine.get_task(name), await engine.list_runs(name)
 
-    task, runs = project.with_engine(load)
+    task, runs = project.with_engine(load, task=name)
     if as_json:
         output.document(documents.task_document(task, _path(project, task), runs))
     else:
@@ -231,6 +234,9 @@ def _print_tasks(
 
     if not tasks:
         output.hint(f"There are no tasks yet: {project.program} create-task my-task")
+        if found := len(project.tasks_to_sync()):
+            has = f"The tasks folder has {words.count(found, 'task')}"
+            output.hint(f"{has}, copied into this storage by: {project.sync_command()}")
         return
     now = times.to_text(datetime.now(UTC))
     columns = [render.Column("task"), render.Column("runs", "right"), render.Column("last run")]

@@ -160,6 +160,19 @@ def awaited_events(calls: Sequence[StackRun]) -> list[str]:
     return list(dict.fromkeys(name for name in names if isinstance(name, str)))
 
 
+def unanswered_events(run: TaskRun, calls: Sequence[StackRun]) -> list[str]:
+    """The names of the events that a run waits for and that have not come yet."""
+    arrived = {event.name for event in run.events}
+    return [name for name in awaited_events(calls) if name not in arrived]
+
+
+def answers(program: str, run: TaskRun, awaited: Sequence[str]) -> list[str]:
+    """What to type to answer a run, for the first few events it waits for."""
+    return [
+        f"Answer: {program} answer {run.id} {event_name(name)} --data JSON" for name in awaited[:3]
+    ]
+
+
 def event_name(name: str) -> str:
     """An event's name as a shell takes it, cut when it is very long."""
     return clean(shlex.quote(name)) if len(name) <= 200 else clean(short(name, 60))

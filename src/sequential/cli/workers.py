@@ -1,6 +1,8 @@
 """Runs that others drive: `submit`, `wait` and `worker`."""
 
 import contextlib
+import itertools
+import math
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from sequential.core.model import TaskRun
     from sequential.runner.engine import Engine
     from sequential.runner.progress import Progress
+
+MOST_LOOKS = 3  # doublings of the second after which `wait` first looks what a run waits for
 
 
 @click.command(
@@ -63,7 +67,7 @@ def submit_command(
     async def work(engine: "Engine") -> "TaskRun":
         return await engine.create_run(name, value, priority=priority, delay=delay)
 
-    run = project.with_engine(work)
+    run = project.with_engine(work, task=name)
     if as_json:
         output.document(documents.run_document(run))
     else:
@@ -93,13 +97,47 @@ def wait_command(project: Project, run_id: str, timeout: float | None, as_json: 
 
     async def work(engine: "Engine") -> "TaskRun":
         run = await engine.find_run(run_id)
-        return await engine.wait(run.id, timeout)
+        return await _wait(project, engine, run, timeout)
 
     run = project.with_engine(work)
     print_run(run, Live(verbose=False), as_json=as_json)
     if not run.status.is_final:
         output.err(f"The run is still {run.status}: {project.program} wait {run.id}")
     return 0 if str(run.status) == "completed" else 1
+
+
+async def _wait(
+    project: Project, engine: "Engine", run: "TaskRun", timeout: float | None
+) -> "TaskRun":
+    """The run when it has ended or the time is over; says once for each event what it waits for."""
+    import time
+
+    end = math.inf if timeout is None else time.monotonic() + timeout
+    told: set[str] = set()  # the events that were mentioned
+    looked_at = None  # as what the run was when its calls were looked at
+    for look in itertools.count():
+        left = end - time.monotonic()
+        run = await engine.wait(run.id, max(min(left, 2.0 ** min(look, MOST_LOOKS)), 0.0))
+        if run.status.is_final or left <= 0:
+            break
+        if looked_at != (run.turn, run.status):
+            looked_at = (run.turn, run.status)
+            await _tell_of_events(project, engine, run, told)
+    return run
+
+
+async def _tell_of_events(
+    project: Project, engine: "Engine", run: "TaskRun", told: set[str]
+) -> None:
+    from sequential.cli import words
+
+    calls, now = await engine.list_calls(run.id), engine.now()
+    awaited = [name for name in words.unanswered_events(run, calls) if name not in told]
+    if awaited and words.is_patient(run, calls, now):
+        told.update(awaited)
+        output.hint(words.sentence(run, calls, now, is_driven=False))
+        for line in words.answers(project.program, run, awaited):
+            output.hint(line)
 
 
 @click.command(
@@ -119,7 +157,13 @@ def wait_command(project: Project, run_id: str, timeout: float | None, as_json: 
     default=50,
     help="How many runs to drive at a time; 50 if not given.",
 )
-@click.option("--task", "tasks", multiple=True, metavar="NAME", help="Only runs of this task.")
+@click.option(
+    "--task",
+    "tasks",
+    multiple=True,
+    metavar="NAME",
+    help="Only runs of this task; may be given several times.",
+)
 @click.option("--until-idle", is_flag=True, help="End when no run is due any more.")
 @click.pass_obj
 def worker_command(
