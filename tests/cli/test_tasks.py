@@ -232,7 +232,7 @@ def test_delete_asks_on_a_terminal(
 def test_ctrl_c_at_the_question_removes_nothing(project: Project, terminal: Open) -> None:
     project.task("one", QUICK)
     shell = terminal("delete", "one")
-    shell.until("[y/N]")
+    shell.until("[y/N]: ")
     shell.type("\x03")
     code, text = shell.wait()
     assert code == 130

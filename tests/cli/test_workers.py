@@ -67,6 +67,32 @@ def test_wait_for_a_failed_run_shows_why(project: Project) -> None:
     assert "ZeroDivisionError" in done.err
 
 
+def test_wait_says_once_which_answer_a_run_waits_for(project: Project, start: Start) -> None:
+    code = "async def job():\n    return await wait_for_event('the boss')\n"
+    project.task("job", code)
+    run_id = project.ok("submit", "job").out.strip()
+    project.ok("worker", "--until-idle")
+    waiting = start("wait", run_id)
+    assert waiting.popen.stderr
+    told = [waiting.popen.stderr.readline() for _ in range(2)]
+    assert re.fullmatch(r"Waiting .* for the event 'the boss'\.\n", told[0])
+    assert told[1] == f"Answer: sequential-ecosystem answer {run_id} 'the boss' --data JSON\n"
+    project.ok("answer", run_id, "the boss", "--data", "7")
+    project.ok("worker", "--until-idle")
+    done = waiting.wait()
+    assert done.out == "7\n"
+    assert "Waiting" not in done.err
+
+
+def test_wait_says_nothing_of_an_answer_that_has_come(project: Project) -> None:
+    project.task("job", "async def job():\n    return await wait_for_event('go')\n")
+    run_id = project.ok("submit", "job").out.strip()
+    project.ok("worker", "--until-idle")
+    assert "Answer: " in project("wait", run_id, "--timeout", "0.1").err
+    project.ok("answer", run_id, "go")
+    assert "Answer: " not in project("wait", run_id, "--timeout", "0.1").err
+
+
 def test_an_unknown_task_is_refused(project: Project) -> None:
     assert project("worker", "--task", "nobody", "--until-idle").code == 2
     assert project("submit", "nobody").code == 2
@@ -105,6 +131,27 @@ def test_workers_that_are_killed_lose_nothing(project: Project, tmp_path: Path) 
     keys = Counter((r.path, r.headers["idempotency-key"]) for r in requests)
     assert len(keys) == len({path for path, _ in keys}) == 90  # one key for each call, for ever
     assert sum(keys.values()) - 90 <= 3 * 4  # again only what was in progress at a kill
+
+
+def test_all_workers_together_keep_to_the_concurrency_of_a_task(
+    project: Project, start: Start, api: HttpApi
+) -> None:
+    """Two workers that drive two runs each would be four; neither could be three alone."""
+    seconds = 0.4
+    project.ok("init")
+    project.ok("config", "set", "adaptor", "sqlite")
+    code = f'async def job():\n    return (await fetch("{api.url}/slow/{seconds}")).status\n'
+    project.task("job", code, concurrency=3)
+    project.ok("sync-tasks")
+    for worker in [start("worker", "--concurrency", "2") for _ in range(2)]:
+        assert worker.popen.stderr
+        assert worker.popen.stderr.readline().startswith("Looking for runs")
+    for run_id in [project.ok("submit", "job").out.strip() for _ in range(9)]:
+        assert project.ok("wait", run_id, "--timeout", "20").out == "200\n"
+    begun = sorted(request.at for request in api.requests)
+    overlapping = [sum(at <= one < at + seconds for at in begun) for one in begun]
+    assert len(begun) == 9
+    assert max(overlapping) == 3
 
 
 def test_a_worker_goes_on_when_its_store_is_back(project: Project, start: Start) -> None:
