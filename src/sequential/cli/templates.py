@@ -31,7 +31,7 @@ async def {function}({parameters}) -> dict:
 
     print("answered with", response.status)  # kept as the log of the run
 
-    # What is returned is the run's result. It is kept under runs/, for `show` and `history`.
+    # What is returned is the run's result. It is kept with the run, for `show` and `history`.
     return {{"success": True, "data": response.json()}}
 """
 
