@@ -15,7 +15,8 @@ import pytest
 from sequential.core.model import Commit, Status, evolve
 from sequential.storage.base import StorageAdapter
 from sequential.storage.postgres import PostgresAdapter, create
-from sequential.storage.postgres_connections import Connection, Connections, connect
+from sequential.storage.postgres_connections import Connections
+from sequential.storage.postgres_line import Line, connect
 from sequential.testing.contract_claims import ClaimsContract
 from sequential.testing.storage_contract import LATER, NOW, delivered, new_call, new_run
 from support.postgres_server import PostgresServer, free_port
@@ -29,7 +30,7 @@ class Shuffled(Connections):
         self.used: list[int] = []
 
     @asynccontextmanager
-    async def use(self) -> AsyncIterator[Connection]:
+    async def use(self) -> AsyncIterator[Line]:
         async with self._permits:
             while len(self._free) < 3:
                 self._free.append(await connect(self._address))

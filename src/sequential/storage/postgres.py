@@ -10,20 +10,22 @@ operation is one function of that schema (`sql_functions`), called in one round 
 connection: nothing depends on a session, so a pooler may stand in between.
 """
 
+import hashlib
 import os
 from collections.abc import Callable
-from typing import Any
 
 import psycopg
-from psycopg.types.json import Jsonb
 
 from sequential.errors import StorageError
 from sequential.storage import postgres_errors, postgres_schema
 from sequential.storage.postgres_address import Address, parse
-from sequential.storage.postgres_connections import Connection, Connections, Watchdog
+from sequential.storage.postgres_connections import Connections, Watchdog
+from sequential.storage.postgres_line import Cells, Line, Question
 from sequential.storage.postgres_listener import Listener
 from sequential.storage.sql_functions import SqlFunctionsAdapter
 from sequential.storage.sql_refusals import ConnectionLostError
+
+_JSONB = 3802  # the object id of the type
 
 
 class PostgresAdapter(SqlFunctionsAdapter):
@@ -34,6 +36,7 @@ class PostgresAdapter(SqlFunctionsAdapter):
         self.address = address
         self._tells = address.options.listen
         self._listener: Listener | None = None
+        self._questions: dict[str, Question] = {}
         self._open: tuple[Connections, int] | None = None
 
     async def init(self) -> None:
@@ -48,7 +51,7 @@ class PostgresAdapter(SqlFunctionsAdapter):
             raise
         self._open = connections, os.getpid()
 
-    async def _install(self, connection: Connection) -> None:
+    async def _install(self, connection: Line) -> None:
         shown = self.address.shown
         try:
             await _refuse_encoding(connection, shown)
@@ -81,24 +84,37 @@ class PostgresAdapter(SqlFunctionsAdapter):
         for changed in self._watchers:
             changed(run_id)
 
-    async def _send(self, function: str, arguments: bytes) -> str | None:
+    async def _send(self, function: str, arguments: bytes) -> bytes | None:
+        return await self._ask(self._question(function, (_JSONB,)), (arguments,))
+
+    def _question(self, function: str, types: tuple[int, ...]) -> Question:
+        """The statement that calls a function with parameters of these types."""
+        question = self._questions.get(function)
+        if question is None:
+            schema = self.address.options.schema
+            parameters = ", ".join(f"${number}" for number, _ in enumerate(types, 1))
+            text = f'select "{schema}"."{function}"({parameters})::text'
+            # Should a connection ever be shared, a name means the same to everybody.
+            name = hashlib.sha256(text.encode()).hexdigest()[:32]
+            question = Question(name.encode(), text.encode(), types)
+            self._questions[function] = question
+        return question
+
+    async def _ask(self, question: Question, cells: Cells) -> bytes | None:
+        """The answer to a statement, on any connection."""
         connections = self._opened()
-        statement = f'select "{self.address.options.schema}"."{function}"(%s)::text'
         try:
             async with connections.use() as connection:
-                row = await self._ask(connection, statement, arguments)
+                return await self._ask_on(connection, question, cells)
         except ConnectionLostError:
             await connections.forget()
             raise
-        return row[0] if row else None
 
-    async def _ask(self, connection: Connection, statement: str, arguments: bytes) -> Any:
-        """The one row of an answer."""
+    async def _ask_on(self, connection: Line, question: Question, cells: Cells) -> bytes | None:
         shown, seconds = self.address.shown, self.address.options.timeout
         watchdog = Watchdog(connection, seconds)
         try:
-            parameter = Jsonb(arguments, dumps=_as_it_is)
-            return await (await connection.execute(statement.encode(), [parameter])).fetchone()
+            return await connection.ask(question, cells)
         except psycopg.Error as error:
             if watchdog.has_bitten:
                 raise postgres_errors.of_silence(shown, seconds) from None
@@ -117,19 +133,13 @@ class PostgresAdapter(SqlFunctionsAdapter):
         return self._open[0]
 
 
-async def _refuse_encoding(connection: Connection, shown: str) -> None:
+async def _refuse_encoding(connection: Line, shown: str) -> None:
     encoding = connection.info.parameter_status("server_encoding")
     if encoding not in (None, "UTF8"):
         raise StorageError(
             f"{shown} has the encoding {encoding}, which cannot hold every text: create a database "
             "with encoding 'UTF8'"
         )
-
-
-def _as_it_is(arguments: Any) -> bytes:
-    """The JSON is made already."""
-    data: bytes = arguments
-    return data
 
 
 def create(  # noqa: PLR0917

@@ -20,7 +20,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timeout: float = 60.0  # in which the server has to answer
     patience: float = 30.0  # in which a lost server may come back
     listen: bool = True  # be told what other processes do
-    prepare: bool = False  # prepare statements: not behind a pooler
+    prepare: bool | None = None  # prepare statements; None: where no pooler is seen
 
 
 class Address(NamedTuple):
@@ -34,6 +34,7 @@ class Address(NamedTuple):
         return f"Address({self.shown})"  # the parameters hold a password
 
 
+_SWITCHES = ("listen", "prepare")
 _SWITCH = {"on": True, "true": True, "1": True, "off": False, "false": False, "0": False}
 
 
@@ -69,7 +70,7 @@ def _take_options(location: str) -> tuple[str, dict[str, Any]]:
     for part in filter(None, query.split("&")):
         name, _, value = part.partition("=")
         if name in Options.__struct_fields__:
-            is_switch = isinstance(getattr(Options(), name), bool)
+            is_switch = name in _SWITCHES
             given[name] = _SWITCH.get(value.lower(), value) if is_switch else unquote(value)
         elif name in known:
             rest.append(part)

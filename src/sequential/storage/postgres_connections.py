@@ -6,38 +6,14 @@ import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from sequential.storage import postgres_errors
 from sequential.storage.postgres_address import Address
+from sequential.storage.postgres_line import Line, connect
 
-Connection = psycopg.AsyncConnection[tuple[Any, ...]]
-
-CONNECT_TIMEOUT = 10  # seconds
 _LAST_WORD = 1.0  # seconds for the server to take note that we give up
-_PREPARE_AFTER = 5  # executions of a statement
-
-
-async def connect(address: Address) -> Connection:
-    """A new connection that commits each statement; raises `StorageError`."""
-    parameters = {
-        "connect_timeout": CONNECT_TIMEOUT,
-        "application_name": "sequential-ecosystem",
-        **address.parameters,
-        "client_encoding": "UTF8",
-    }
-    try:
-        connection: Connection = await psycopg.AsyncConnection.connect(
-            **parameters,
-            autocommit=True,
-            prepare_threshold=_PREPARE_AFTER if address.options.prepare else None,
-        )
-    except psycopg.Error as error:
-        raise postgres_errors.of_connecting(error, address.shown) from None
-    return connection
 
 
 class Connections:
@@ -50,11 +26,11 @@ class Connections:
     def __init__(self, address: Address) -> None:
         self._address = address
         self._permits = asyncio.Semaphore(address.options.pool)
-        self._free: list[Connection] = []
+        self._free: list[Line] = []
         self._closed = False
 
     @asynccontextmanager
-    async def use(self) -> AsyncIterator[Connection]:
+    async def use(self) -> AsyncIterator[Line]:
         """A connection for one statement."""
         async with self._permits:
             connection = self._free.pop() if self._free else await connect(self._address)
@@ -81,7 +57,7 @@ class Connections:
 class Watchdog:
     """Ends a statement that the server does not answer within a time, in seconds."""
 
-    def __init__(self, connection: Connection, seconds: float) -> None:
+    def __init__(self, connection: Line, seconds: float) -> None:
         self._connection = connection
         self._timer = asyncio.get_running_loop().call_later(seconds, self._bite)
         self._ending: asyncio.Task[None] | None = None
@@ -112,5 +88,5 @@ class Watchdog:
             line.shutdown(socket.SHUT_RDWR)
 
 
-def _is_idle(connection: Connection) -> bool:
+def _is_idle(connection: Line) -> bool:
     return not connection.closed and connection.pgconn.transaction_status == TransactionStatus.IDLE

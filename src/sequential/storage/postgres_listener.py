@@ -14,7 +14,7 @@ from psycopg import sql
 
 from sequential.errors import StorageError
 from sequential.storage.postgres_address import Address
-from sequential.storage.postgres_connections import Connection, connect
+from sequential.storage.postgres_line import Line, connect
 
 _SILENCE = 60.0  # seconds without news after which the connection is tried
 _FIRST = 5.0  # seconds to wait for the first connection
@@ -61,7 +61,7 @@ class Listener:
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
 
-    async def _hear(self, connection: Connection) -> None:
+    async def _hear(self, connection: Line) -> None:
         channel = sql.Identifier(self._address.options.schema)
         await connection.execute(sql.SQL("listen {}").format(channel))
         self._listening.set()

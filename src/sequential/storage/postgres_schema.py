@@ -15,7 +15,7 @@ from psycopg import sql
 
 from sequential.errors import ConfigError, StorageError
 from sequential.storage import postgres_errors
-from sequential.storage.postgres_connections import Connection
+from sequential.storage.postgres_line import Line
 from sequential.storage.sql_refusals import Refused
 
 _DIRECTORY = files("sequential.storage") / "sql" / "postgres"
@@ -68,7 +68,7 @@ def script(schema: str, since: int = 0) -> str:
     return "\n".join(["begin;", begin, *parts, functions(), record, "commit;\n"])
 
 
-async def install(connection: Connection, schema: str, shown: str) -> None:
+async def install(connection: Line, schema: str, shown: str) -> None:
     """Bring the schema to the newest version, unless it has it; any number may do so at once.
 
     Raises `StorageError` when the database is newer, or when this user may not change it.
@@ -91,7 +91,7 @@ async def install(connection: Connection, schema: str, shown: str) -> None:
         ) from None
 
 
-async def _bring(connection: Connection, schema: str, shown: str) -> None:
+async def _bring(connection: Line, schema: str, shown: str) -> None:
     name = sql.Identifier(schema)
     found = await connection.execute("select to_regnamespace(%s) is not null", [schema])
     if (await found.fetchone()) != (True,):
@@ -117,7 +117,7 @@ async def _bring(connection: Connection, schema: str, shown: str) -> None:
     await connection.execute("notify pgrst, 'reload schema'")
 
 
-async def _installed(connection: Connection, schema: str, shown: str) -> Installed | None:
+async def _installed(connection: Line, schema: str, shown: str) -> Installed | None:
     """What is there; None if there is nothing."""
     call = sql.SQL("select {}.about('{{}}')::text").format(sql.Identifier(schema))
     try:
