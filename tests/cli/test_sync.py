@@ -167,7 +167,15 @@ def test_a_task_that_is_in_the_folder_only_is_told_how_to_get_into_the_database(
     project: Project,
 ) -> None:
     (project.folder / "tasks" / "no-task").mkdir()
-    for command in (("run",), ("run", "--dry-run"), ("submit",), ("describe",)):
+    for command in (
+        ("run",),
+        ("run", "--dry-run"),
+        ("submit",),
+        ("describe",),
+        ("history",),
+        ("delete", "--force"),
+        ("worker", "--task"),
+    ):
         done = project(*command, "greet")
         assert (done.code, done.out) == (2, "")
         assert "`sequential-ecosystem sync-tasks --task greet` copies it" in done.err

@@ -62,7 +62,7 @@ def history_command(project: Project, name: str, limit: int, as_json: bool) -> N
             output.hint(f"{name} has not been run yet: {project.program} run {name}")
         await remarks.damaged(engine, name)
 
-    project.with_engine(load)
+    project.with_engine(load, task=name)
 
 
 @click.command(
@@ -88,7 +88,7 @@ def show_command(project: Project, name: str, run_id: str, as_json: bool) -> Non
     async def load(engine: "Engine") -> Shown:
         return await _look_up(engine, await engine.find_run(run_id, name))
 
-    shown = project.with_engine(load)
+    shown = project.with_engine(load, task=name)
     if as_json:
         output.document(documents.full_document(shown.run, shown.calls, shown.log, shown.children))
     else:

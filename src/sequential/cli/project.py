@@ -1,7 +1,7 @@
 """A project as the command line sees it, and `init`, which makes one."""
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -93,8 +93,7 @@ class Project:
     ) -> T:
         """Run `work` with an engine that is closed afterwards.
 
-        If `work` finds that there is no task `task`, but the tasks folder has it, the error says
-        how it gets from there into the storage.
+        `task` is the one that it is about, if there is one: see `explaining`.
         """
         import asyncio
 
@@ -102,8 +101,14 @@ class Project:
             async with self._engine(observer) as engine:
                 return await work(engine)
 
-        try:
+        with self.explaining(task):
             return asyncio.run(main())
+
+    @contextlib.contextmanager
+    def explaining(self, task: str | None) -> Iterator[None]:
+        """Say of a task that is not found, but in the folder, how it gets into the storage."""
+        try:
+            yield
         except TaskNotFoundError as error:
             if task is None or task not in self.tasks_to_sync():
                 raise

@@ -157,7 +157,7 @@ def delete_command(project: Project, name: str, force: bool) -> None:
     async def look(engine: "Engine") -> "list[TaskRun]":
         return await engine.list_runs(name)
 
-    runs = project.with_engine(look)
+    runs = project.with_engine(look, task=name)
     if not force:
         if not (output.is_terminal(sys.stdin) and output.is_terminal(sys.stderr)):
             raise click.UsageError(f"delete asks before it removes {name}: use --force here")

@@ -180,7 +180,8 @@ def worker_command(
 
     async def work(engine: "Engine") -> int:
         for name in tasks:
-            await engine.get_task(name)
+            with project.explaining(name):
+                await engine.get_task(name)
         worker = Worker(
             engine, concurrency=concurrency, tasks=tasks or None, on_trouble=_report_trouble
         )
