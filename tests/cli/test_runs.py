@@ -323,3 +323,23 @@ def test_a_one_call_task_runs_within_0_7_seconds(project: Project, api: HttpApi)
         subprocess.run([script, "run", "one"], check=True, capture_output=True, env=environment)
         took.append(time.monotonic() - started)
     assert min(took) < 0.7
+
+
+@pytest.mark.parametrize("store", ["folder", "sqlite"])
+def test_a_run_loads_nothing_that_it_does_not_use(project: Project, store: str) -> None:
+    project.task("one", "import asyncio\nasync def one():\n    await asyncio.sleep(0)\n")
+    project("sync-tasks", "--adaptor", store)
+    code = f"""
+import sys
+from sequential.cli.app import run
+run(["--storage", "{store}", "run", "one"])
+print(*sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert "completed" in done.stderr
+    loaded = set(done.stdout.splitlines()[-1].split())
+    others = {"folder", "sqlite", "postgres", "supabase", "redis", "firestore", "memory"} - {store}
+    assert f"sequential.storage.{store}" in loaded
+    assert loaded & {f"sequential.storage.{name}" for name in others} == set()
+    assert loaded & {"aiohttp", "cryptography", "psycopg", "redis", "google", "rich"} == set()
+    assert loaded & {"sequential.runner.task_sync", "sequential.runner.worker"} == set()
