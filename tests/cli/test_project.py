@@ -42,7 +42,11 @@ def test_init_keeps_what_a_gitignore_holds(project: Project) -> None:
     project.ok("init")
     lines = Path(".gitignore").read_text().splitlines()
     assert lines[0] == "*.log"
-    assert ".sequential/" in lines
+    assert lines.count(".sequential/") == lines.count(".changes") == 1
+    Path(".gitignore").write_text("/.sequential\n")
+    assert "changed  .gitignore" in project.ok("init").out
+    assert ".sequential/" not in Path(".gitignore").read_text()
+    assert "exists   .gitignore" in project.ok("init").out
 
 
 def test_init_makes_the_folder_it_is_given(project: Project) -> None:

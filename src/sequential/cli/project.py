@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# What `init` writes into .gitignore, and why.
+IGNORED = {
+    ".sequential/": "the key of snapshots and secrets",
+    ".changes": "what processes that share the tasks folder tell each other",
+}
+
 
 class Project:
     """Where tasks and settings are, and how to open the engine on them."""
@@ -159,7 +165,7 @@ def init_command(project: Project) -> None:
         tasks = folder / content.tasks
         _report("exists" if tasks.is_dir() else "created", tasks, "/")
         tasks.mkdir(parents=True, exist_ok=True)
-        _ignore(folder / ".gitignore", ".sequential/")
+        _ignore(folder / ".gitignore")
     except OSError as error:
         raise ConfigError(f"{error.filename}: {error.strerror}") from error
     where = "" if folder == Path() else f" --project {folder}"
@@ -170,15 +176,17 @@ def init_command(project: Project) -> None:
     )
 
 
-def _ignore(path: Path, entry: str) -> None:
-    """Keep the key of snapshots and secrets out of version control."""
+def _ignore(path: Path) -> None:
+    """Keep out of version control what belongs to this machine."""
     lines = path.read_text("utf-8", "surrogateescape").splitlines() if path.exists() else []
-    if {entry, entry.rstrip("/"), f"/{entry}"} & {line.strip() for line in lines}:
+    there = {line.strip().strip("/") for line in lines}
+    missing = [entry for entry in IGNORED if entry.strip("/") not in there]
+    if not missing:
         _report("exists", path)
         return
     start = "\n" if lines and lines[-1].strip() else ""
     with path.open("a", encoding="utf-8") as file:
-        file.write(f"{start}# the key of snapshots and secrets\n{entry}\n")
+        file.write(start + "".join(f"# {IGNORED[entry]}\n{entry}\n" for entry in missing))
     _report("changed" if lines else "created", path)
 
 
