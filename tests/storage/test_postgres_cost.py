@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import psycopg
 import pytest
-from psycopg.types.json import Jsonb
+from psycopg.pq import ExecStatus
 
 from sequential.core.model import (
     Amendment,
@@ -24,6 +24,7 @@ from sequential.core.model import (
     evolve,
 )
 from sequential.storage.postgres import PostgresAdapter, create
+from sequential.storage.postgres_line import Cells, Question
 from sequential.testing.storage_contract import LATER, NOW, SOON, delivered, new_call, new_run
 from support.postgres_server import PostgresServer
 
@@ -38,17 +39,15 @@ class Counting(PostgresAdapter):
         self.connection = psycopg.connect(url.partition("&schema")[0])
         self.rows: dict[str, int] = {}
 
-    async def _send(self, function: str, arguments: bytes) -> str | None:
-        schema = self.address.options.schema
+    async def _ask(self, question: Question, cells: Cells) -> bytes | None:
         with self.connection.transaction():
             before = self.count()
-            query = f'select "{schema}"."{function}"(%s)::text'.encode()
-            parameter = Jsonb(arguments, dumps=lambda data: data)
-            row = self.connection.execute(query, [parameter]).fetchone()
+            result = self.connection.pgconn.exec_params(question.text, cells, question.types)
+            assert result.status == ExecStatus.TUPLES_OK, result.get_error_message()
             after = self.count()
         self.rows = {name: after[name] - before.get(name, 0) for name in after}
         self.rows = {name: count for name, count in self.rows.items() if count}
-        return row[0] if row else None
+        return result.get_value(0, 0)
 
     def count(self) -> dict[str, int]:
         counted = self.connection.execute(

@@ -16,14 +16,16 @@ from collections.abc import Callable
 
 import psycopg
 
+from sequential.core.model import Commit
 from sequential.errors import StorageError
-from sequential.storage import postgres_errors, postgres_schema
+from sequential.storage import postgres_errors, postgres_schema, sql_turns
 from sequential.storage.postgres_address import Address, parse
 from sequential.storage.postgres_connections import Connections, Watchdog
 from sequential.storage.postgres_line import Cells, Line, Question
 from sequential.storage.postgres_listener import Listener
 from sequential.storage.sql_functions import SqlFunctionsAdapter
-from sequential.storage.sql_refusals import ConnectionLostError
+from sequential.storage.sql_refusals import ConnectionLostError, Refused, explained
+from sequential.storage.sql_steps import Known
 
 _JSONB = 3802  # the object id of the type
 
@@ -86,6 +88,20 @@ class PostgresAdapter(SqlFunctionsAdapter):
 
     async def _send(self, function: str, arguments: bytes) -> bytes | None:
         return await self._ask(self._question(function, (_JSONB,)), (arguments,))
+
+    async def _commit_turn(self, commit: Commit, known: Known, request: str) -> bool:
+        cells = sql_turns.cells(commit, known, request)
+        if cells is None:
+            return False
+        try:
+            question = self._question("commit_turn", sql_turns.TYPES)
+            return await self._ask(question, cells) == b"true"
+        except ConnectionLostError:
+            return False  # `commit` finds out whether it is done
+        except Refused as refused:
+            if refused.code != "no_turn":
+                raise explained(refused, commit.run.id) from None
+            return False
 
     def _question(self, function: str, types: tuple[int, ...]) -> Question:
         """The statement that calls a function with parameters of these types."""
