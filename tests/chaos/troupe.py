@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 SCRIPT = Path(sys.executable).with_name("sequential-ecosystem")
-FROZEN = 3.0  # seconds, longer than the lease in the project's settings
+FROZEN = 5.0  # seconds, longer than the lease in the project's settings
+AWAKENING = 2.0  # seconds in which a worker that was frozen finds out what it has lost
 
 
 class Troupe:
@@ -21,7 +22,7 @@ class Troupe:
         self._dice = dice
         self._log = (project / "workers.log").open("ab")
         self._workers = [self._start() for _ in range(size)]
-        self._frozen: dict[int, float] = {}  # index -> when it is thawed
+        self._frozen: dict[int, float] = {}  # index -> since when
         self.disturbances: list[tuple[float, float]] = []  # from, until: `time.monotonic`
         self.killed = self.stopped = 0
 
@@ -36,19 +37,18 @@ class Troupe:
             worker.wait()
             self._workers[index] = self._start()
             self.killed += 1
-            self.disturbances.append((now, now))
+            self.disturbances.append((now, time.monotonic()))
         else:
             worker.send_signal(signal.SIGSTOP)
-            self._frozen[index] = now + FROZEN
+            self._frozen[index] = now
             self.stopped += 1
-            self.disturbances.append((now, now + FROZEN))
 
     def thaw(self, *, everybody: bool = False) -> None:
         """Let those go on whose time is over."""
-        now = time.monotonic()
-        for index, until in list(self._frozen.items()):
-            if everybody or until <= now:
+        for index, since in list(self._frozen.items()):
+            if everybody or since + FROZEN <= time.monotonic():
                 self._workers[index].send_signal(signal.SIGCONT)
+                self.disturbances.append((since, time.monotonic() + AWAKENING))
                 del self._frozen[index]
 
     def stop(self) -> Sequence[int]:

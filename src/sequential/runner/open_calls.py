@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from sequential.core import journal, times, values
 from sequential.core.model import CallStatus, RunEvent, StackRun, evolve
 from sequential.runner.child_runs import child_of
+from sequential.runner.cancelling import cancel
 from sequential.runner.clock import Clock
 from sequential.runner.progress import Step
 
@@ -146,9 +147,7 @@ class OpenCalls:
         """Stop performing; calls in progress will be performed again, or never."""
         tasks = list(self._attending.values())
         self._attending.clear()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel(tasks)
 
     def _attend(self) -> None:
         for sequence, call in self._calls.items():

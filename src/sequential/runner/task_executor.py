@@ -9,6 +9,7 @@ from sequential.core import times
 from sequential.core.model import Status, TaskRun
 from sequential.core.transitions import Event, Happening
 from sequential.errors import LeaseLostError, SequentialError, StorageError
+from sequential.runner.cancelling import cancel
 from sequential.runner.clock import Clock
 from sequential.runner.drive import Drive
 from sequential.runner.family import Family
@@ -131,8 +132,7 @@ class TaskExecutor:
         finally:
             if self._drives.get(run.id) is drive:
                 del self._drives[run.id]
-            renewal.cancel()
-            await asyncio.gather(renewal, return_exceptions=True)
+            await cancel([renewal])
             if drive.run.status is Status.RUNNING:
                 await self._give_back(run.id, token)
 
