@@ -14,8 +14,8 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 
 from sequential.core import journal, times, values
 from sequential.core.model import CallStatus, RunEvent, StackRun, evolve
-from sequential.runner.child_runs import child_of
 from sequential.runner.cancelling import cancel
+from sequential.runner.child_runs import child_of
 from sequential.runner.clock import Clock
 from sequential.runner.progress import Step
 
