@@ -20,7 +20,7 @@ from sequential.core.model import Commit
 from sequential.errors import StorageError
 from sequential.storage import postgres_errors, postgres_schema, sql_turns
 from sequential.storage.postgres_address import Address, parse
-from sequential.storage.postgres_connections import Connections, Watchdog
+from sequential.storage.postgres_connections import Connections
 from sequential.storage.postgres_line import Cells, Line, Question
 from sequential.storage.postgres_listener import Listener
 from sequential.storage.sql_functions import SqlFunctionsAdapter
@@ -128,16 +128,13 @@ class PostgresAdapter(SqlFunctionsAdapter):
 
     async def _ask_on(self, connection: Line, question: Question, cells: Cells) -> bytes | None:
         shown, seconds = self.address.shown, self.address.options.timeout
-        watchdog = Watchdog(connection, seconds)
         try:
             return await connection.ask(question, cells)
         except psycopg.Error as error:
-            if watchdog.has_bitten:
+            if connection.was_silent:
                 raise postgres_errors.of_silence(shown, seconds) from None
             lost = connection.closed
             raise postgres_errors.of_calling(error, shown, is_lost=lost) from None
-        finally:
-            await watchdog.leave()
 
     def _opened(self) -> Connections:
         if self._open is None:

@@ -1,19 +1,12 @@
 """Connections to a PostgreSQL server: opened when they are needed, kept, and closed when broken."""
 
 import asyncio
-import contextlib
-import os
-import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 
-import psycopg
 from psycopg.pq import TransactionStatus
 
 from sequential.storage.postgres_address import Address
 from sequential.storage.postgres_line import Line, connect
-
-_LAST_WORD = 1.0  # seconds for the server to take note that we give up
 
 
 class Connections:
@@ -29,18 +22,28 @@ class Connections:
         self._free: list[Line] = []
         self._closed = False
 
-    @asynccontextmanager
-    async def use(self) -> AsyncIterator[Line]:
+    def use(self) -> AbstractAsyncContextManager[Line]:
         """A connection for one statement."""
-        async with self._permits:
-            connection = self._free.pop() if self._free else await connect(self._address)
-            try:
-                yield connection
-            finally:
-                if _is_idle(connection) and not self._closed:
-                    self._free.append(connection)
-                else:
-                    await connection.close()
+        return _Use(self)
+
+    async def take(self) -> Line:
+        """A connection, to be given back."""
+        await self._permits.acquire()
+        try:
+            return self._free.pop() if self._free else await connect(self._address)
+        except BaseException:
+            self._permits.release()
+            raise
+
+    async def give_back(self, connection: Line) -> None:
+        """Keep a connection for others, or close it."""
+        try:
+            if _is_idle(connection) and not self._closed:
+                self._free.append(connection)
+            else:
+                await connection.close()
+        finally:
+            self._permits.release()
 
     async def forget(self) -> None:
         """Close those that nobody uses: the server they were connected to is gone."""
@@ -54,38 +57,18 @@ class Connections:
         await self.forget()
 
 
-class Watchdog:
-    """Ends a statement that the server does not answer within a time, in seconds."""
+class _Use:
+    """What `contextlib` would make of a generator, for a tenth of the time."""
 
-    def __init__(self, connection: Line, seconds: float) -> None:
-        self._connection = connection
-        self._timer = asyncio.get_running_loop().call_later(seconds, self._bite)
-        self._ending: asyncio.Task[None] | None = None
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
 
-    @property
-    def has_bitten(self) -> bool:
-        """Whether the time was over."""
-        return self._ending is not None
+    async def __aenter__(self) -> Line:
+        self._line = await self._connections.take()
+        return self._line
 
-    async def leave(self) -> None:
-        """The statement has ended, one way or the other."""
-        self._timer.cancel()
-        if self._ending:
-            await self._ending
-
-    def _bite(self) -> None:
-        self._ending = asyncio.ensure_future(self._end())
-
-    async def _end(self) -> None:
-        """Ask the server to stop; if it does not hear that either, hang up."""
-        with contextlib.suppress(psycopg.Error, OSError):
-            await self._connection.cancel_safe(timeout=_LAST_WORD)
-            return
-        with (
-            contextlib.suppress(psycopg.Error, OSError),
-            socket.socket(fileno=os.dup(self._connection.fileno())) as line,
-        ):
-            line.shutdown(socket.SHUT_RDWR)
+    async def __aexit__(self, *_: object) -> None:
+        await self._connections.give_back(self._line)
 
 
 def _is_idle(connection: Line) -> bool:

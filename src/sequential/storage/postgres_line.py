@@ -19,10 +19,11 @@ from psycopg.pq import ExecStatus, TransactionStatus
 
 from sequential.storage import postgres_errors
 from sequential.storage.postgres_address import Address
+from sequential.storage.postgres_watchdog import Watchdog
 
 CONNECT_TIMEOUT = 10  # seconds
 _LAST_WORD = 5.0  # seconds for the server to stop what nobody waits for any more
-
+_GOOD = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
 _ONLY_ASKED = 2  # times a statement is sent as it is: one that is not repeated is not prepared
 
 _UNKNOWN_STATEMENT = psycopg.errors.InvalidSqlStatementName
@@ -53,20 +54,42 @@ class Line(psycopg.AsyncConnection[tuple[Any, ...]]):
         self.prepares: bool | None = None
         self._known_statements: set[bytes] = set()
         self._times_asked: Counter[bytes] = Counter()
+        self.watchdog = Watchdog(self)
+        self._descriptor = -1  # of the socket, while the loop looks at it for us
+        self._answered: asyncio.Future[pq.abc.PGresult]
+        self._result: pq.abc.PGresult | None = None
 
     async def ask(self, question: Question, cells: Cells) -> bytes | None:
         """The one value that a statement answers; raises `psycopg.Error`."""
-        if await self._is_prepared(question):
-            try:
-                return await self._value(
-                    lambda: self.pgconn.send_query_prepared(question.name, cells)
-                )
-            except _UNKNOWN_STATEMENT:
-                # A pooler has given us another connection to the server. Nothing was carried out.
-                self.prepares = False
-        return await self._value(
-            lambda: self.pgconn.send_query_params(question.text, cells, question.types)
-        )
+        self.watchdog.watch()
+        try:
+            if await self._is_prepared(question):
+                try:
+                    return await self._value(
+                        lambda: self.pgconn.send_query_prepared(question.name, cells)
+                    )
+                except _UNKNOWN_STATEMENT:
+                    # A pooler has given us another connection to the server. Nothing was done.
+                    self.prepares = False
+            return await self._value(
+                lambda: self.pgconn.send_query_params(question.text, cells, question.types)
+            )
+        finally:
+            await self.watchdog.leave()
+
+    @property
+    def was_silent(self) -> bool:
+        """Whether the last statement was ended, as the server did not answer it in time."""
+        return self.watchdog.has_bitten
+
+    async def close(self) -> None:
+        self.watchdog.stop()
+        self._let_go()
+        await super().close()
+
+    async def wait(self, *arguments: Any, **options: Any) -> Any:
+        self._let_go()  # psycopg looks at the socket by itself
+        return await super().wait(*arguments, **options)
 
     async def _is_prepared(self, question: Question) -> bool:
         """Whether the server knows this statement by its name; it is told when it is worth that."""
@@ -105,67 +128,73 @@ class Line(psycopg.AsyncConnection[tuple[Any, ...]]):
     async def _exchange(self, send: Callable[[], None]) -> pq.abc.PGresult:
         """Send something and wait for its result; whoever is cancelled has it stopped first."""
         loop = asyncio.get_running_loop()
-        exchange = _Exchange(self.pgconn, loop.create_future())
-        descriptor = self.pgconn.socket
-        send()
+        self._answered = answered = loop.create_future()
         try:
+            if self._descriptor < 0:  # it stays so between statements: this is not for nothing
+                self._descriptor = self.pgconn.socket
+                loop.add_reader(self._descriptor, self._read)
+            send()
             if self.pgconn.flush():
-                loop.add_writer(descriptor, exchange.write, loop)
-            loop.add_reader(descriptor, exchange.read)
-            try:
-                result = await exchange.answered
-            except asyncio.CancelledError:
-                exchange.answered = loop.create_future()
-                await self._stop(exchange.answered)
-                raise
-        finally:
-            loop.remove_reader(descriptor)
-            loop.remove_writer(descriptor)
-        if result.status not in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK):
+                loop.add_writer(self._descriptor, self._write)
+        except psycopg.Error:
+            self._let_go()
+            raise
+        try:
+            result: pq.abc.PGresult = await answered
+        except asyncio.CancelledError:
+            self._answered = loop.create_future()
+            self._answered.add_done_callback(lambda done: done.cancelled() or done.exception())
+            await self._stop()
+            raise
+        if result.status not in _GOOD:
             raise error_from_result(result)
         return result
 
-    async def _stop(self, answered: "asyncio.Future[pq.abc.PGresult]") -> None:
+    async def _stop(self) -> None:
         """Wait until the server has stopped; a connection where it has not is closed later."""
         if self.pgconn.transaction_status != TransactionStatus.ACTIVE:
             return
         with contextlib.suppress(psycopg.Error, OSError, TimeoutError):
             await self.cancel_safe(timeout=_LAST_WORD)
-            await asyncio.wait_for(answered, _LAST_WORD)
+            await asyncio.wait_for(self._answered, _LAST_WORD)
 
-
-class _Exchange:
-    """The callbacks of what was sent, and what is answered."""
-
-    def __init__(self, pgconn: pq.abc.PGconn, answered: "asyncio.Future[pq.abc.PGresult]") -> None:
-        self.answered = answered
-        self._pgconn = pgconn
-        self._result: pq.abc.PGresult | None = None
-
-    def write(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _write(self) -> None:
+        """There is room for more of what is to be sent."""
         try:
-            if not self._pgconn.flush():
-                loop.remove_writer(self._pgconn.socket)
+            if not self.pgconn.flush():
+                asyncio.get_running_loop().remove_writer(self._descriptor)
         except psycopg.Error as error:
             self._fail(error)
 
-    def read(self) -> None:
-        pgconn = self._pgconn
+    def _read(self) -> None:
+        """Something has come: an answer, or the end of the connection."""
+        pgconn = self.pgconn
         try:
             pgconn.consume_input()
             while not pgconn.is_busy():
                 result = pgconn.get_result()
                 if result is None:
-                    if not self.answered.done() and self._result is not None:
-                        self.answered.set_result(self._result)
+                    if self._result is not None and not self._answered.done():
+                        self._answered.set_result(self._result)
+                    self._result = None
                     return
                 self._result = result
         except psycopg.Error as error:
             self._fail(error)
 
     def _fail(self, error: psycopg.Error) -> None:
-        if not self.answered.done():
-            self.answered.set_exception(error)
+        self._let_go()
+        self._result = None
+        if not self._answered.done():
+            self._answered.set_exception(error)
+
+    def _let_go(self) -> None:
+        """Do not look at the socket any more. When it is lost, libpq has closed it already."""
+        if self._descriptor >= 0:
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(self._descriptor)
+            loop.remove_writer(self._descriptor)
+            self._descriptor = -1
 
 
 async def connect(address: Address) -> Line:
@@ -180,5 +209,6 @@ async def connect(address: Address) -> Line:
         line = await Line.connect(**parameters, autocommit=True, prepare_threshold=None)
     except psycopg.Error as error:
         raise postgres_errors.of_connecting(error, address.shown) from None
+    line.watchdog.seconds = address.options.timeout
     line.prepares = address.options.prepare
     return line
