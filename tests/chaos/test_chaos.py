@@ -1,6 +1,6 @@
 """Workers are killed and frozen at random, the database is restarted: nothing is lost or doubled.
 
-Takes `CHAOS_SECONDS` per store (15 if not set); `make chaos` takes a minute for each.
+Takes `CHAOS_SECONDS` per store (10 if not set); `make chaos` takes a minute for each.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from sequential.runner.engine import Engine
 from support.postgres_server import postgres_server
 from support.valkey_server import valkey
 
-SECONDS = float(os.environ.get("CHAOS_SECONDS", "15"))
+SECONDS = float(os.environ.get("CHAOS_SECONDS", "10"))
 RUNS = 300
 WORKERS = 4
 PATIENCE = 120.0  # seconds after the last disturbance in which everything has to end

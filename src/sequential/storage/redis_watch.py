@@ -32,9 +32,10 @@ class Listener:
             pass
 
     async def close(self) -> None:
-        if self._task:
+        # The client may lose a cancellation that comes together with an answer.
+        while self._task and not self._task.done():
             self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await asyncio.wait([self._task], timeout=0.5)
 
     async def _listen(self) -> None:
         while True:
