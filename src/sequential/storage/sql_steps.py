@@ -81,20 +81,22 @@ def amend_arguments(old: TaskRun, amendment: Amendment) -> Arguments:
     """The arguments of `amend`: what the caller has seen, and what is to be changed."""
     written = Written()
     run = amendment.run
-    return {
+    arguments: Arguments = {
         "id": old.id,
         "status": old.status,
         "turn": old.turn,
         "token": old.lease_token,
         "answers": old.answers,
         **written.change(run, sql_records.changes(old, run)),
-        "updated": [
+    }
+    if amendment.updated:
+        arguments["updated"] = [
             written.changed_call(call, sql_records.changes(None, call))
             for call in amendment.updated
-        ],
-        "dropped": amendment.dropped,
-        "payloads": written.payloads,
-    }
+        ]
+    if amendment.dropped:
+        arguments["dropped"] = amendment.dropped
+    return arguments | written.rest()
 
 
 def snapshot_cells(turn: int, data: bytes) -> dict[str, Any]:

@@ -7,7 +7,8 @@
 --
 -- A connection keeps the plan of a statement, which it may have made while a table was empty; so
 -- plans that read whole tables are off, and where several indexes come into question, the plan is
--- made anew each time ("force_custom_plan").
+-- made anew each time ("force_custom_plan"). A plan for a list is made anew as well, unless it is
+-- kept on purpose ("force_generic_plan"): that costs more than to carry it out.
 --
 -- A refusal is an exception. Its SQLSTATE begins with "PT", then comes an HTTP status; its message
 -- is the stable code of the error, its detail what is to be known about it.
@@ -29,10 +30,12 @@ $$;
 create or replace function _is_new(arguments jsonb) returns boolean
 language plpgsql as $$
 begin
-    delete from requests where id in (
-        select id from requests where at < now() - interval '1 hour'
-        limit 100 for update skip locked  -- nobody waits for this
-    );
+    if random() < 0.1 then  -- that is often enough
+        delete from requests where id in (
+            select id from requests where at < now() - interval '1 hour'
+            limit 100 for update skip locked  -- nobody waits for this
+        );
+    end if;
     insert into requests (id) values (arguments->>'request') on conflict do nothing;
     return found;
 end
@@ -62,7 +65,8 @@ end
 $$;
 
 -- Give some columns of a run other values. A column that is left out keeps what it has: a large
--- value is not even read. What a step changes is in the first statement; most have no second.
+-- value is not even read. What a step or an answer from outside changes is in the first statement;
+-- most have no second.
 create or replace function _change_run(run text, c jsonb) returns void
 language plpgsql as $$
 begin
@@ -74,11 +78,13 @@ begin
         wake_at = case when c ? 'wake_at' then c->>'wake_at' else t.wake_at end,
         lease_token = case when c ? 'lease_token' then c->>'lease_token' else t.lease_token end,
         lease_until = case when c ? 'lease_until' then c->>'lease_until' else t.lease_until end,
-        committed_by = coalesce(c->>'committed_by', t.committed_by)
+        committed_by = coalesce(c->>'committed_by', t.committed_by),
+        answers = coalesce((c->>'answers')::bigint, t.answers),
+        events = case when c ? 'events' then c->>'events' else t.events end
     where t.id = run;
     if c ?| array['task_identifier', 'input', 'result', 'error', 'created_at', 'started_at',
         'ended_at', 'deadline', 'crashes', 'priority', 'parent_run_id', 'expires_at', 'failed_turn',
-        'answers', 'events', 'program']
+        'program']
     then
         update task_runs t set
             task_identifier = coalesce(c->>'task_identifier', t.task_identifier),
@@ -96,8 +102,6 @@ begin
             expires_at = case when c ? 'expires_at' then c->>'expires_at' else t.expires_at end,
             failed_turn = case when c ? 'failed_turn'
                 then (c->>'failed_turn')::bigint else t.failed_turn end,
-            answers = coalesce((c->>'answers')::bigint, t.answers),
-            events = case when c ? 'events' then c->>'events' else t.events end,
             program = coalesce(c->>'program', t.program)
         where t.id = run;
     end if;
@@ -204,7 +208,7 @@ $$;
 
 -- Runs as they are, in the order of these ids, each program once. `whole`: with large values.
 create or replace function _runs(ids text[], whole boolean) returns json
-language plpgsql as $$
+language plpgsql set plan_cache_mode = force_generic_plan as $$
 begin
     return json_build_object(
         'runs', (
@@ -224,10 +228,22 @@ begin
 end
 $$;
 
+-- The same for one run, whole.
 create or replace function _run(run text) returns json
 language plpgsql as $$
+declare
+    answer json;
 begin
-    return _runs(array[run], true);
+    select json_build_object(
+        'runs', json_build_array(r),
+        'programs', case when p.digest is not null then json_build_array(p) end,
+        'payloads', (
+            select coalesce(json_agg(json_build_array(v.record, v.field, v.value)), '[]')
+            from payloads v where v.task_run_id = run and v.record = run
+        )
+    ) into answer
+    from task_runs r left join programs p on p.digest = r.program where r.id = run;
+    return coalesce(answer, '{"runs": null, "programs": null, "payloads": []}');
 end
 $$;
 

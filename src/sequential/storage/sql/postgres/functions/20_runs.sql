@@ -26,7 +26,9 @@ begin
         end if;
         return null;
     end if;
-    perform _put_payloads(run, arguments->'payloads');
+    if arguments ? 'payloads' then
+        perform _put_payloads(run, arguments->'payloads');
+    end if;
     return null;
 end
 $$;
@@ -64,9 +66,13 @@ begin
         delete from payloads p
         where p.task_run_id = run and p.record = run and arguments->'changes' ? p.field;
     end if;
-    perform _put_program(arguments->'program');
+    if arguments ? 'program' then
+        perform _put_program(arguments->'program');
+    end if;
     perform _change_run(run, arguments->'changes');
-    perform _put_payloads(run, arguments->'payloads');
+    if arguments ? 'payloads' then
+        perform _put_payloads(run, arguments->'payloads');
+    end if;
 end
 $$;
 

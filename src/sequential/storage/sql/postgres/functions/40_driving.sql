@@ -36,10 +36,10 @@ declare
     run text := arguments->>'id';
     moment text := arguments->>'now';
     stored record;
-    most bigint;
 begin
-    select t.status, t.task_identifier, t.lease_token, t.lease_until, t.claimed_by, t.program
-    into stored from task_runs t where t.id = run for update;
+    select t.status, t.task_identifier, t.lease_token, t.lease_until, t.claimed_by, p.concurrency
+    into stored
+    from task_runs t left join programs p on p.digest = t.program where t.id = run for update of t;
     if not found then
         perform _missing_run(run);
     elsif stored.claimed_by = arguments->>'request' then
@@ -49,11 +49,10 @@ begin
     elsif stored.status not in ('pending', 'running', 'suspended') then
         perform _refuse('409', 'invalid_transition', stored.status);
     end if;
-    select p.concurrency into most from programs p where p.digest = stored.program;
-    if most is not null then
+    if stored.concurrency is not null then
         -- A lock of the task's, after that of the row, as in claim_due.
         perform pg_advisory_xact_lock(_lock_task(stored.task_identifier));
-        if _driven(stored.task_identifier, moment, run) >= most then
+        if _driven(stored.task_identifier, moment, run) >= stored.concurrency then
             perform _refuse('409', 'task_limit', stored.task_identifier);
         end if;
     end if;
@@ -232,9 +231,13 @@ begin
     then
         perform _refuse('409', 'run_changed', run);
     end if;
-    perform _drop_payloads(run, arguments->'updated');
-    perform _change_calls(run, arguments->'updated');
-    perform _drop_calls(run, arguments->'dropped');
+    if arguments ? 'updated' then
+        perform _drop_payloads(run, arguments->'updated');
+        perform _change_calls(run, arguments->'updated');
+    end if;
+    if arguments ? 'dropped' then
+        perform _drop_calls(run, arguments->'dropped');
+    end if;
     perform _write_run(run, arguments);
     return _run(run);
 end
