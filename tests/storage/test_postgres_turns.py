@@ -85,6 +85,7 @@ def turns(run: TaskRun, call: StackRun) -> dict[str, Commit]:
         "a failure": Commit(moved, "token", (), (failed,), "printed \\ ' ü\n"),
         "a call": Commit(evolve(run, turn=1), "token", (new_call(run, 1, input={"a": "\0"}),)),
         "another attempt": Commit(run, "token", (), (again,)),
+        "a snapshot": Commit(moved, "token", (due,), snapshot=Snapshot(run.id, 1, b"\0\xff")),
         "nothing": Commit(moved, "token"),
     }
 
@@ -99,7 +100,6 @@ def unusual(run: TaskRun, call: StackRun) -> dict[str, Commit]:
         "a large value": Commit(moved, "token", (), (large,)),
         "a value like a note": Commit(moved, "token", (), (note,)),
         "two calls": Commit(moved, "token", two),
-        "a snapshot": Commit(moved, "token", snapshot=Snapshot(run.id, 1, b"state")),
         "another priority": Commit(evolve(moved, priority=7), "token"),
         "an end": Commit(end, "token", (), (delivered(call, 1),)),
         "another input": Commit(moved, "token", updated=(evolve(call, input={"n": 2}),)),
@@ -113,12 +113,14 @@ async def state(adapter: PostgresAdapter, run: TaskRun) -> Any:
     """What is stored of a run, in whose place another one could be."""
     stored = await adapter.get_task_run(run.id)
     calls = await adapter.query_stack_runs(task_run_id=run.id)
+    snapshot = await adapter.get_snapshot(run.id)
     assert stored
     return text_of(
         [
             evolve(stored, id=""),
             [evolve(call, id=call.id.removeprefix(run.id), task_run_id="") for call in calls],
             await adapter.get_log(run.id),
+            snapshot and (snapshot.turn, snapshot.data),
         ]
     )
 

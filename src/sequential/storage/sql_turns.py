@@ -15,8 +15,8 @@ from sequential.core.model import Commit, StackRun, Status, TaskRun
 from sequential.storage import sql_records
 from sequential.storage.sql_steps import Known
 
-_TEXT, _NUMBER, _NUMERIC = 25, 20, 1700  # the object ids of types
-_RUN = (*(_TEXT,) * 4, _NUMBER, *(_TEXT,) * 3)
+_TEXT, _NUMBER, _NUMERIC, _BYTES = 25, 20, 1700, 17  # the object ids of types
+_RUN = (*(_TEXT,) * 4, _NUMBER, *(_TEXT,) * 3, _NUMBER, _BYTES)
 _OLD = (_NUMBER, *(_TEXT,) * 4, _NUMBER, _TEXT, _NUMERIC, _NUMBER, _NUMBER, _NUMBER, _TEXT)
 _NEW = (_NUMBER, *(_TEXT,) * 9, _NUMBER)
 TYPES = _RUN + _OLD + _NEW
@@ -48,7 +48,6 @@ def cells(commit: Commit, known: Known, request: str) -> Cells | None:
     run = commit.run
     if (
         known.run is None
-        or commit.snapshot
         or commit.taken
         or len(commit.requested) > 1
         or len(commit.updated) > 1
@@ -67,11 +66,18 @@ def cells(commit: Commit, known: Known, request: str) -> Cells | None:
             _json(run.where),
             _optional(run.wake_at),
             _optional(commit.log or None),
+            *_snapshot(commit),
             *_old(commit, known),
             *_new(commit),
         )
     except (_Unusual, UnicodeEncodeError):
         return None
+
+
+def _snapshot(commit: Commit) -> Cells:
+    if commit.snapshot is None:
+        return (None, None)
+    return (b"%d" % commit.snapshot.turn, b"\\x" + commit.snapshot.data.hex().encode())
 
 
 def _old(commit: Commit, known: Known) -> Cells:

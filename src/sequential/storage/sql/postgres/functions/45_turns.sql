@@ -1,5 +1,5 @@
 -- The commit of an ordinary turn, which is nearly all that a run does: one answer is delivered, one
--- call is asked for, or one of both. It writes what `commit` writes, for a third of the price: each
+-- call is asked for, or both. It writes what `commit` writes, for a third of the price: each
 -- value is a parameter of its own instead of a part of a JSON object, all columns are known, and
 -- there are three statements, whose plans are kept.
 --
@@ -9,7 +9,7 @@
 
 create or replace function commit_turn(
     run text, token text, request text, moment text, run_turn bigint, run_where text,
-    run_wake_at text, printed text,
+    run_wake_at text, printed text, snapshot_turn bigint, snapshot_data bytea,
     -- The call whose answer is delivered.
     old_sequence bigint, old_status text, old_result text, old_error text, old_updated_at text,
     old_attempts bigint, old_due_at text, old_duration numeric, old_size bigint,
@@ -65,6 +65,10 @@ begin
     end if;
     if printed is not null then
         insert into logs (task_run_id, at, text) values (run, moment, printed);
+    end if;
+    if snapshot_turn is not null then
+        insert into snapshots values (run, snapshot_turn, snapshot_data)
+        on conflict (task_run_id) do update set turn = excluded.turn, data = excluded.data;
     end if;
     return true;
 end
