@@ -1,6 +1,7 @@
 """Poolers that lend a connection for one transaction: no call may rely on the one before."""
 
 import asyncio
+import re
 import shutil
 import subprocess
 import time
@@ -19,6 +20,7 @@ from sequential.storage.postgres_connections import Connections
 from sequential.storage.postgres_line import Line, connect
 from sequential.testing.contract_claims import ClaimsContract
 from sequential.testing.storage_contract import LATER, NOW, delivered, new_call, new_run
+from support.fault_proxy import FaultProxy
 from support.postgres_server import PostgresServer, free_port
 
 
@@ -85,6 +87,52 @@ async def test_calls_really_use_different_connections(postgres_url: str) -> None
     assert len(set(shuffled.used)) == 3
     assert all(one != two for one, two in zip(shuffled.used, shuffled.used[1:], strict=False))
     await adapter.close()
+
+
+class Disguise:
+    """Reads what a server sends, with another process id, as it would come from a pooler."""
+
+    def __init__(self, reader: asyncio.StreamReader) -> None:
+        self._reader = reader
+
+    async def read(self, most: int) -> bytes:
+        data = await self._reader.read(most)
+        return re.sub(rb"(?s)(?<=K\0\0\0\x0c)....", b"\0\0\0\x07", data)
+
+
+class Disguising(FaultProxy):
+    async def _hand_over(self, reader: Any, *others: Any) -> None:
+        await super()._hand_over(Disguise(reader), *others)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("proxy_type", "option", "is_prepared"),
+    [
+        (FaultProxy, "", True),
+        (FaultProxy, "&prepare=off", False),
+        (Disguising, "", False),
+        (Disguising, "&prepare=on", True),
+    ],
+)
+async def test_statements_are_prepared_where_no_pooler_is_seen(
+    postgres: PostgresServer,
+    postgres_url: str,
+    proxy_type: type[FaultProxy],
+    option: str,
+    is_prepared: bool,
+) -> None:
+    schema = postgres_url.rpartition("=")[2]
+    async with proxy_type(postgres.socket) as proxy:
+        address = f"postgresql://postgres@127.0.0.1:{proxy.port}/postgres?sslmode=disable"
+        adapter = create(f"{address}&schema={schema}&pool=1&listen=off{option}")
+        await adapter.init()
+        await drive(adapter, 1)
+        assert adapter._open
+        async with adapter._open[0].use() as line:
+            found = await line.execute("select statement from pg_prepared_statements")
+            statements = " ".join(row[0] for row in await found.fetchall())
+        assert ("commit_turn" in statements) == is_prepared
+        await adapter.close()
 
 
 @pytest.fixture
