@@ -94,8 +94,9 @@ async def test_it_may_be_applied_again_while_runs_are_driven(supabase: SupabaseP
     for _ in range(5):
         await asyncio.to_thread(supabase.apply, migration_sql())
     applying = False
-    assert min(await asyncio.gather(*driven)) > 5
+    turns = await asyncio.gather(*driven)
     await adapter.close()
+    assert min(turns) > 1  # each has gone on meanwhile
 
 
 async def test_functions_of_another_version_are_replaced(
