@@ -7,15 +7,12 @@ longer, as those of most laptops and of the cloud do.
 
 import asyncio
 import json
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from bench.stores import figures, opened, slow_disk
-from bench.table import microseconds, show
+from bench.stores import compared, on_slow_disk, opened
 from sequential.core.model import Commit, StackRun, TaskRun, evolve
 from sequential.storage.base import StorageAdapter
 from sequential.storage.registry import create_adapter
@@ -64,28 +61,13 @@ def measure_all(rounds: int) -> dict[str, list[float]]:
     return found
 
 
-def table(title: str, found: dict[str, list[float]]) -> None:
-    rows = []
-    for label, all_ in found.items():
-        base = found.get(f"{label.partition(':')[0]}: floor", all_)
-        ratio = statistics.median(a / b for a, b in zip(all_, base, strict=True))
-        middle = statistics.median(all_)
-        compared = "" if base is all_ else f"{ratio:.2f}x"
-        rows.append([label, microseconds(middle), f"{1 / middle:,.0f}", compared])
-    show(title, ["", "us", "commits/s", "to the store's floor"], rows)
-
-
 def main() -> None:
     if "--figures" in sys.argv:
         print(json.dumps(measure_all(1)))
         return
-    table(f"One commit (medians of {ROUNDS} rounds)", measure_all(ROUNDS))
-    if not (before := slow_disk()):
-        print("\nWithout strace there is no slow disk to measure on.")
-        return
-    command = [*before, sys.executable, "-m", "bench.storage", "--figures"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    table("One commit, every sync 4 ms slower (one round, traced)", figures(done.stdout))
+    compared(f"One commit (medians of {ROUNDS} rounds)", "commits/s", measure_all(ROUNDS))
+    slower = on_slow_disk("bench.storage")
+    compared("One commit, every sync 4 ms slower (one round, traced)", "commits/s", slower)
 
 
 if __name__ == "__main__":

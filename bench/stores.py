@@ -10,6 +10,9 @@ import os
 import shutil
 import socket
 import sqlite3
+import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +20,7 @@ from typing import NamedTuple
 
 import psycopg
 
+from bench.table import microseconds, show
 from support.postgres_server import postgres_server
 from support.valkey_server import valkey
 
@@ -104,16 +108,31 @@ def opened(folder: Path) -> Iterator[dict[str, Store]]:
         }
 
 
-def slow_disk() -> list[str]:
-    """A command before another one that lets every sync take 4 ms longer; empty without strace."""
+def on_slow_disk(module: str) -> dict[str, list[float]]:
+    """What `python -m module --figures` prints when every sync takes 4 ms longer.
+
+    Nothing, after a word about it, where there is no strace to slow the disk down with.
+    """
     if not shutil.which("strace"):
-        return []
+        print("\nWithout strace there is no slow disk to measure on.")
+        return {}
     calls = "fsync,fdatasync"
     delay = f"inject={calls}:delay_exit=4000"
-    return ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={calls}", "-e", delay]
-
-
-def figures(text: str) -> dict[str, list[float]]:
-    """What a measurement in another process printed."""
-    found: dict[str, list[float]] = json.loads(text.splitlines()[-1])
+    trace = ("strace", "-f", "-qq", "-o", os.devnull, "-e", f"trace={calls}", "-e", delay)
+    command = [*trace, sys.executable, "-m", module, "--figures"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    found: dict[str, list[float]] = json.loads(done.stdout.splitlines()[-1])
     return found
+
+
+def compared(title: str, unit: str, found: dict[str, list[float]]) -> None:
+    """Show medians, and of each the median of its ratios to the store's floor in its round."""
+    rows = []
+    for label, all_ in found.items():
+        base = found.get(f"{label.partition(':')[0]}: floor", all_)
+        ratio = statistics.median(a / b for a, b in zip(all_, base, strict=True))
+        middle = statistics.median(all_)
+        beside = "" if base is all_ else f"{ratio:.2f}x"
+        rows.append([label, microseconds(middle), f"{1 / middle:,.0f}", beside])
+    if rows:
+        show(title, ["", "us", unit, "to the store's floor"], rows)

@@ -6,7 +6,9 @@ to the next call of the run that waited for it.
 """
 
 import asyncio
+import json
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -15,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.engines import engine
-from bench.stores import opened
+from bench.stores import compared, on_slow_disk, opened
 from bench.table import microseconds, milliseconds, show
 from sequential.core.model import TaskConfig
 from sequential.runner.engine import Engine
@@ -109,51 +111,56 @@ async def long_run(url: str) -> list[float]:
     return [statistics.median(gaps[max(0, at - WINDOW) : max(at, WINDOW)]) for at in POINTS]
 
 
-def steps(stores: dict[str, Any]) -> list[list[str]]:
+def measure_steps(rounds: int) -> dict[str, list[float]]:
+    """Seconds per step by store and kind of load, and the floors; a value per round."""
     measured: dict[str, list[float]] = {}
-    for _ in range(ROUNDS):  # in turn, because the machine's speed drifts
-        for name, store in stores.items():
-            measured.setdefault(f"{name}: floor", []).append(store.floor())
-            for what, measure in (("one run", one_run), (f"{RUNS} x {EACH}", many_runs)):
-                seconds = asyncio.run(measure(store.url))
-                measured.setdefault(f"{name}: {what}", []).append(seconds)
-    rows = []
-    for label, all_ in measured.items():
-        base = measured[f"{label.partition(':')[0]}: floor"]
-        middle = statistics.median(all_)
-        is_floor, has_floor = all_ is base, all(base)
-        ratio = statistics.median(a / (b or 1) for a, b in zip(all_, base, strict=True))
-        compared = f"{ratio:.1f}x" if has_floor and not is_floor else ""
-        if middle:
-            rows.append([label, microseconds(middle), f"{1 / middle:,.0f}", compared])
-    return rows
+    with tempfile.TemporaryDirectory() as folder, opened(Path(folder)) as stores:
+        for _ in range(rounds):  # in turn, because the machine's speed drifts
+            for name, store in stores.items():
+                if floor := store.floor():
+                    measured.setdefault(f"{name}: floor", []).append(floor)
+                for what, measure in (("one run", one_run), (f"{RUNS} x {EACH}", many_runs)):
+                    seconds = asyncio.run(measure(store.url))
+                    measured.setdefault(f"{name}: {what}", []).append(seconds)
+    return measured
 
 
 def each(stores: dict[str, Any], measure: Callable[[str], Any]) -> dict[str, Any]:
     return {name: asyncio.run(measure(store.url)) for name, store in stores.items()}
 
 
-def main() -> None:
-    with tempfile.TemporaryDirectory() as folder, opened(Path(folder)) as stores:
-        head = ["", "us", "steps/s", "to the store's floor"]
-        show(f"One step (medians of {ROUNDS} rounds)", head, steps(stores))
-        woken = {
-            name: [milliseconds(found[len(found) // 2]), milliseconds(found[int(WAKES * 0.99)])]
+def show_waking(stores: dict[str, Any]) -> None:
+    show(
+        f"From an answer to the next call ({WAKES} times)",
+        ["", "p50 ms", "p99 ms"],
+        [
+            [name, *map(milliseconds, (found[WAKES // 2], found[int(WAKES * 0.99)]))]
             for name, found in each(stores, wake_ups).items()
-        }
-        show(
-            f"From an answer to the next call ({WAKES} times)",
-            ["", "p50 ms", "p99 ms"],
-            [[name, *cells] for name, cells in woken.items()],
-        )
-        show(
-            "A step in a long run, by the number of calls before it",
-            ["", "10, us", "1,000, us", "20,000, us", "last to first"],
-            [
-                [name, *map(microseconds, found), f"{found[-1] / found[0]:.2f}x"]
-                for name, found in each(stores, long_run).items()
-            ],
-        )
+        ],
+    )
+
+
+def show_long_runs(stores: dict[str, Any]) -> None:
+    show(
+        "A step in a long run, by the number of calls before it",
+        ["", *(f"{at:,}, us" for at in POINTS), "last to first"],
+        [
+            [name, *map(microseconds, found), f"{found[-1] / found[0]:.2f}x"]
+            for name, found in each(stores, long_run).items()
+        ],
+    )
+
+
+def main() -> None:
+    if "--figures" in sys.argv:
+        print(json.dumps(measure_steps(1)))
+        return
+    compared(f"One step (medians of {ROUNDS} rounds)", "steps/s", measure_steps(ROUNDS))
+    slower = on_slow_disk("bench.workers")
+    compared("One step, every sync 4 ms slower (one round, traced)", "steps/s", slower)
+    with tempfile.TemporaryDirectory() as folder, opened(Path(folder)) as stores:
+        show_waking(stores)
+        show_long_runs(stores)
 
 
 if __name__ == "__main__":
