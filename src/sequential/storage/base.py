@@ -193,7 +193,7 @@ class StorageAdapter(abc.ABC):
                     raise TaskLimitError
             return await self._put(claimed)
 
-    async def claim_due(  # noqa: PLR0917
+    async def claim_due(
         self,
         token: str,
         now: str,

@@ -257,7 +257,7 @@ class FirestoreAdapter(StorageAdapter):
     async def claim(self, run_id: str, token: str, now: str, until: str) -> TaskRun:
         return await firestore_claim.claim(self._runs, run_id, Lease(token, now, until))
 
-    async def claim_due(  # noqa: PLR0917
+    async def claim_due(
         self,
         token: str,
         now: str,

@@ -187,7 +187,7 @@ async def due(
     return found
 
 
-async def due_of(  # noqa: PLR0917
+async def due_of(
     connection: Connection,
     task: str,
     now: str,
@@ -201,7 +201,7 @@ async def due_of(  # noqa: PLR0917
     return await _best(connection, _queue(task), [], now, limit, wanted, fields, {})
 
 
-async def _best(  # noqa: PLR0917
+async def _best(
     connection: Connection,
     field: str,
     where: list[Condition],
@@ -227,7 +227,7 @@ async def _best(  # noqa: PLR0917
     return [*found, *(one for one in late if one.name not in names)]
 
 
-async def _search(  # noqa: PLR0917
+async def _search(
     connection: Connection,
     field: str,
     where: list[Condition],

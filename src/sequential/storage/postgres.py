@@ -155,7 +155,7 @@ async def _refuse_encoding(connection: Line, shown: str) -> None:
         )
 
 
-def create(  # noqa: PLR0917
+def create(
     location: str = "",
     schema: str | None = None,
     pool: int | None = None,

@@ -193,7 +193,7 @@ class RedisAdapter(TaskStore):
             self._give_back(run_id, token)
             raise
 
-    async def claim_due(  # noqa: PLR0917
+    async def claim_due(
         self,
         token: str,
         now: str,

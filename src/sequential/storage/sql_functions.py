@@ -230,7 +230,7 @@ class SqlFunctionsAdapter(SqlRequests):
         self._held[run_id] = Held(token, Known(run))
         return run
 
-    async def claim_due(  # noqa: PLR0917
+    async def claim_due(
         self,
         token: str,
         now: str,

@@ -58,7 +58,7 @@ class SqliteAdapter(SqliteRecords):
         )
         return run
 
-    async def claim_due(  # noqa: PLR0917
+    async def claim_due(
         self,
         token: str,
         now: str,

@@ -154,7 +154,7 @@ class SupabaseAdapter(SqlFunctionsAdapter):
         return self._open[0]
 
 
-def create(  # noqa: PLR0917
+def create(
     location: str = "",
     url: str | None = None,
     key: str | None = None,
