@@ -158,6 +158,12 @@ class StorageError(SequentialError):
     code = "storage_error"
 
 
+class StorageUnreachableError(StorageError):
+    """The store cannot be reached: start its server, or correct its address."""
+
+    code = "storage_unreachable"
+
+
 class StorageFullError(StorageError):
     """The disk is full: make room, then go on with `sequential-ecosystem resume`."""
 

@@ -10,6 +10,7 @@ import pytest
 
 from support.command_line import Process, Project, Start, wait_until
 from support.http_api import HttpApi, serve
+from support.valkey_server import valkey
 
 CODE = """
 import asyncio
@@ -188,3 +189,22 @@ def test_a_worker_that_ends_in_trouble_says_so(project: Project, start: Start) -
     done = worker.wait()
     assert done.code == 128 + signal.SIGTERM
     assert "Error: looking for runs: " in done.err
+
+
+def test_a_worker_waits_for_a_store_that_is_not_up_yet(project: Project, start: Start) -> None:
+    project.task("job", "def job():\n    return 1\n")
+    with valkey() as server:
+        adaptor = f"--adaptor={server.url}"
+        project.ok(adaptor, "sync-tasks")
+        run_id = project.ok(adaptor, "submit", "job").out.strip()
+        server.kill()
+        assert project(adaptor, "wait", run_id).code == 1  # others say at once what is wrong
+        worker = start(adaptor, "worker", "--until-idle")
+        assert worker.popen.stderr
+        told = worker.popen.stderr.readline()
+        assert re.search(r"looking for runs: .* cannot be reached: .*; trying again$", told)
+        server.start()
+        done = worker.wait()
+        assert done.code == 0
+        assert re.match(r"\S+ looking for runs: well again\n", done.err)
+        assert len(done.err.splitlines()) == 1 + len(["driving", "completed"])

@@ -300,3 +300,39 @@ def test_sqlite_is_not_imported_before_it_is_chosen() -> None:
         "import sys, sequential.cli, sequential.runner.engine; assert 'sqlite3' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+async def test_tables_made_while_one_looks_are_not_taken_for_foreign_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "workflow.db"
+    connect = sqlite_schema.connect
+
+    def watched(path: Path) -> sqlite3.Connection:
+        connection = connect(path)
+        connection.set_trace_callback(make_tables)
+        return connection
+
+    def make_tables(statement: str) -> None:
+        """As another process does, between the two things that say whose a database is."""
+        if "sqlite_schema" not in statement or made:
+            return
+        made.append(statement)
+        other = sqlite3.connect(path, timeout=0, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        try:
+            for step in MIGRATIONS:
+                for text in step:
+                    other.execute(text)
+            other.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            other.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+            other.execute("COMMIT")
+        except sqlite3.OperationalError:  # who looks is in the way, as it should be
+            pass
+        finally:
+            other.close()
+
+    made: list[str] = []
+    monkeypatch.setattr(sqlite_schema, "connect", watched)
+    sqlite_schema.open_database(path, "workflow.db").close()
+    assert made

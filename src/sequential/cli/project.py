@@ -1,6 +1,7 @@
 """A project as the command line sees it, and `init`, which makes one."""
 
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -9,7 +10,7 @@ import click
 
 from sequential.cli import output
 from sequential.cli.usage import WithExample
-from sequential.errors import ConfigError, TaskNotFoundError
+from sequential.errors import ConfigError, StorageUnreachableError, TaskNotFoundError
 
 if TYPE_CHECKING:
     from sequential.config import Settings
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from sequential.runner.progress import Observer
 
 T = TypeVar("T")
+
+OPENING = 30.0  # seconds in which a store's server may come up, for those who wait for it
 
 # What `init` writes into .gitignore, and why.
 IGNORED = {
@@ -96,15 +99,17 @@ class Project:
         observer: "Observer | None" = None,
         *,
         task: str | None = None,
+        on_unreachable: Callable[[StorageUnreachableError], None] | None = None,
     ) -> T:
         """Run `work` with an engine that is closed afterwards.
 
-        `task` is the one that it is about, if there is one: see `explaining`.
+        `task` is the one that it is about, if there is one: see `explaining`. With
+        `on_unreachable`, which is told each time, a server that is down may come up first.
         """
         import asyncio
 
         async def main() -> T:
-            async with self._engine(observer) as engine:
+            async with self._engine(observer, on_unreachable) as engine:
                 return await work(engine)
 
         with self.explaining(task):
@@ -124,13 +129,30 @@ class Project:
             ) from error
 
     @contextlib.asynccontextmanager
-    async def _engine(self, observer: "Observer | None") -> AsyncIterator["Engine"]:
+    async def _engine(
+        self,
+        observer: "Observer | None",
+        on_unreachable: Callable[[StorageUnreachableError], None] | None,
+    ) -> AsyncIterator["Engine"]:
+        import asyncio
+
         from sequential.runner.engine import Engine
         from sequential.runner.progress import nobody
 
-        async with Engine.open(
-            self.folder, settings=self.settings, observer=observer or nobody
-        ) as engine:
+        end = time.monotonic() + OPENING
+        async with contextlib.AsyncExitStack() as stack:
+            while True:
+                opening = Engine.open(
+                    self.folder, settings=self.settings, observer=observer or nobody
+                )
+                try:
+                    engine = await stack.enter_async_context(opening)
+                    break
+                except StorageUnreachableError as error:
+                    if on_unreachable is None or time.monotonic() > end:
+                        raise
+                    on_unreachable(error)
+                await asyncio.sleep(0.5)
             yield engine
 
 

@@ -173,7 +173,8 @@ def worker_command(
 
     Start as many workers as you like on one store: each run is driven by one of them at a time.
     Ctrl-C or SIGTERM parks what is being driven; a worker that is killed loses nothing either.
-    While the store cannot be reached it goes on trying, and says when that begins and ends.
+    While the store cannot be reached it goes on trying, and says when that begins and ends; a store
+    that is not there when it starts has half a minute to come up.
     """
     from sequential.cli.signals import stopped_by_signals
     from sequential.runner.worker import Worker
@@ -190,6 +191,8 @@ def worker_command(
             output.hint("Parking what is being driven; once more ends the program at once.")
             worker.stop()
 
+        if unreachable:
+            _report_trouble("", None)
         with stopped_by_signals(stop, leave=lambda: None) as received:
             if not until_idle:
                 output.hint(f"Looking for runs, up to {concurrency} at a time. Ctrl-C stops.")
@@ -200,7 +203,14 @@ def worker_command(
             return 128 + received[0]
         return 1 if worker.troubles else 0
 
-    return project.with_engine(work, _report)
+    unreachable: list[SequentialError] = []
+
+    def wait_for_store(error: SequentialError) -> None:
+        if not unreachable:
+            _report_trouble("", error)
+        unreachable.append(error)
+
+    return project.with_engine(work, _report, on_unreachable=wait_for_store)
 
 
 def _report_trouble(run_id: str, error: SequentialError | None) -> None:

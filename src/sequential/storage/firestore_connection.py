@@ -18,7 +18,7 @@ from google.auth.exceptions import GoogleAuthError
 from google.cloud.firestore_v1.services.firestore.transports import FirestoreGrpcTransport
 from google.cloud.firestore_v1.types import firestore
 
-from sequential.errors import StorageError
+from sequential.errors import StorageError, StorageUnreachableError
 from sequential.storage import firestore_values
 from sequential.storage.firestore_place import Place
 from sequential.storage.firestore_values import Condition, Found
@@ -168,7 +168,7 @@ class Connection:
         detail = " ".join(details.split())[:300]
         place = f"the Firestore database {self.place.database} of project {self.place.project}"
         if code is _Code.UNAVAILABLE and self._emulator:
-            return StorageError(
+            return StorageUnreachableError(
                 f"no Firestore emulator answers at {self._emulator}: start it, or unset "
                 "FIRESTORE_EMULATOR_HOST"
             )

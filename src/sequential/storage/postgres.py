@@ -17,14 +17,14 @@ from collections.abc import Callable
 import psycopg
 
 from sequential.core.model import Commit
-from sequential.errors import StorageError
+from sequential.errors import StorageError, StorageUnreachableError
 from sequential.storage import postgres_errors, postgres_schema, sql_turns
 from sequential.storage.postgres_address import Address, parse
 from sequential.storage.postgres_connections import Connections
 from sequential.storage.postgres_line import Cells, Line, Question
 from sequential.storage.postgres_listener import Listener
 from sequential.storage.sql_functions import SqlFunctionsAdapter
-from sequential.storage.sql_refusals import ConnectionLostError, Refused, explained
+from sequential.storage.sql_refusals import Refused, explained
 from sequential.storage.sql_steps import Known
 
 _JSONB = 3802  # the object id of the type
@@ -96,7 +96,7 @@ class PostgresAdapter(SqlFunctionsAdapter):
         try:
             question = self._question("commit_turn", sql_turns.TYPES)
             return await self._ask(question, cells) == b"true"
-        except ConnectionLostError:
+        except StorageUnreachableError:
             return False  # `commit` finds out whether it is done
         except Refused as refused:
             if refused.code != "no_turn":
@@ -122,7 +122,7 @@ class PostgresAdapter(SqlFunctionsAdapter):
         try:
             async with connections.use() as connection:
                 return await self._ask_on(connection, question, cells)
-        except ConnectionLostError:
+        except StorageUnreachableError:
             await connections.forget()
             raise
 

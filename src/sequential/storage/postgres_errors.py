@@ -5,8 +5,14 @@ No message holds a password: neither the address nor what the server says is sho
 
 import psycopg
 
-from sequential.errors import ConfigError, StorageError, StorageFullError, StorageReadOnlyError
-from sequential.storage.sql_refusals import ConnectionLostError, Refused
+from sequential.errors import (
+    ConfigError,
+    StorageError,
+    StorageFullError,
+    StorageReadOnlyError,
+    StorageUnreachableError,
+)
+from sequential.storage.sql_refusals import Refused
 
 # The server goes away, comes up, or has no room for a connection: worth trying again.
 _PASSING = (
@@ -54,8 +60,8 @@ def of_connecting(error: psycopg.Error, shown: str) -> StorageError:
             return StorageError(f"cannot connect to {shown}: {text}: {remedy}")
     for sign, remedy in _ABSENCES.items():
         if sign in text:
-            return ConnectionLostError(f"cannot connect to {shown}: {text}: {remedy}")
-    return ConnectionLostError(f"cannot connect to {shown}: {text}")
+            return StorageUnreachableError(f"cannot connect to {shown}: {text}: {remedy}")
+    return StorageUnreachableError(f"cannot connect to {shown}: {text}")
 
 
 def of_calling(error: psycopg.Error, shown: str, *, is_lost: bool) -> StorageError | Refused:
@@ -65,7 +71,7 @@ def of_calling(error: psycopg.Error, shown: str, *, is_lost: bool) -> StorageErr
     if state.startswith("PT"):
         return Refused(error.diag.message_primary or "", error.diag.message_detail or "")
     if is_lost or state in _PASSING:
-        return ConnectionLostError(f"the connection to {shown} was lost: {text}")
+        return StorageUnreachableError(f"the connection to {shown} was lost: {text}")
     if state == "53100":
         return StorageFullError(
             f"{shown}: {text}: make room on the server, then go on with "

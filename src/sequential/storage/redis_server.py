@@ -22,6 +22,7 @@ from sequential.errors import (
     StorageError,
     StorageFullError,
     StorageReadOnlyError,
+    StorageUnreachableError,
 )
 from sequential.storage.redis_address import Address
 from sequential.storage.redis_records import Item
@@ -171,11 +172,15 @@ def explain(error: Exception, address: Address) -> StorageError:
             "a server that is none"
         )
     if isinstance(error, exceptions.BusyLoadingError) or text.startswith("LOADING"):
-        return StorageError(f"{shown} is still loading its data: try again when it is done")
+        return StorageUnreachableError(
+            f"{shown} is still loading its data: try again when it is done"
+        )
     if isinstance(error, exceptions.TimeoutError | TimeoutError):
-        return StorageError(f"{shown} does not answer: see whether the server is overloaded")
+        return StorageUnreachableError(
+            f"{shown} does not answer: see whether the server is overloaded"
+        )
     if isinstance(error, _LOST):
-        return StorageError(
+        return StorageUnreachableError(
             f"{shown} cannot be reached: {_reason(error)}: start the server, or correct the address"
         )
     return StorageError(f"{shown}: {text}")

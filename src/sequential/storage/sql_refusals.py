@@ -16,10 +16,6 @@ from sequential.errors import (
 from sequential.storage.sql_arguments import unescape
 
 
-class ConnectionLostError(StorageError):
-    """The database cannot be reached, or the connection was lost before an answer came."""
-
-
 class Refused(Exception):  # noqa: N818 - it never reaches a user
     """A function has raised: `code` is that of the error, `detail` what is to be known about it."""
 

@@ -11,10 +11,11 @@ import secrets
 from collections.abc import Coroutine
 from typing import Any
 
+from sequential.errors import StorageUnreachableError
 from sequential.storage import sql_arguments
 from sequential.storage.base import StorageAdapter
 from sequential.storage.sql_arguments import Arguments
-from sequential.storage.sql_refusals import ConnectionLostError, Refused, explained
+from sequential.storage.sql_refusals import Refused, explained
 
 PATIENCE = 30.0  # seconds in which a lost connection may come back
 
@@ -40,7 +41,7 @@ class SqlRequests(StorageAdapter):
     async def _send(self, function: str, arguments: bytes) -> bytes | str | None:
         """Call a function once with this JSON; returns its JSON, None for SQL's NULL.
 
-        Raises `Refused` for what the function raises, `ConnectionLostError` when it is worth
+        Raises `Refused` for what the function raises, `StorageUnreachableError` when it is worth
         trying again, and another `StorageError` when it is not.
         """
 
@@ -58,7 +59,7 @@ class SqlRequests(StorageAdapter):
                 return None if answer is None else sql_arguments.decode(answer)
             except Refused as refused:
                 raise explained(refused, subject) from None
-            except ConnectionLostError:
+            except StorageUnreachableError:
                 give_up = give_up or clock() + self.patience
                 if clock() + pause >= give_up:
                     raise

@@ -1,8 +1,10 @@
 """The database of the SQLite store: its tables, its versions, and how a connection is opened."""
 
+import contextlib
 import os
 import sqlite3
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from sequential.errors import (
@@ -169,13 +171,24 @@ def open_database(path: Path, shown: str) -> sqlite3.Connection:
     _refuse_half(path, shown)
     connection = connect(path)
     try:
-        _refuse_foreign(connection, shown)
+        with _at_one_moment(connection):
+            _refuse_foreign(connection, shown)
         _use_wal(connection, shown)
         _migrate(connection, shown)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+@contextlib.contextmanager
+def _at_one_moment(connection: sqlite3.Connection) -> Iterator[None]:
+    """Read several things while another process cannot make the tables in between."""
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        connection.execute("ROLLBACK")
 
 
 def _refuse_half(path: Path, shown: str) -> None:

@@ -10,8 +10,13 @@ from typing import NamedTuple
 import aiohttp
 import msgspec
 
-from sequential.errors import StorageError, StorageFullError, StorageReadOnlyError
-from sequential.storage.sql_refusals import ConnectionLostError, Refused
+from sequential.errors import (
+    StorageError,
+    StorageFullError,
+    StorageReadOnlyError,
+    StorageUnreachableError,
+)
+from sequential.storage.sql_refusals import Refused
 from sequential.storage.supabase_address import Address
 
 # SQLSTATEs and codes of PostgREST that pass: the database goes away, comes up, or is busy.
@@ -23,7 +28,7 @@ _MISSING = ("PGRST202", "42883", "42P01", "3F000")
 _TOKEN = ("PGRST300", "PGRST301", "PGRST302", "PGRST303")
 
 
-class Busy(ConnectionLostError):  # noqa: N818 - a refusal for now
+class Busy(StorageUnreachableError):  # noqa: N818 - a refusal for now
     """The project has answered that it cannot answer now; `pause`: the seconds it asks for."""
 
     def __init__(self, message: str, pause: float) -> None:
@@ -126,13 +131,15 @@ def of_sending(address: Address, error: aiohttp.ClientError) -> StorageError:
             "to the certificates of your network"
         )
     if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return ConnectionLostError(
+        return StorageUnreachableError(
             f"{where} is not found: correct SUPABASE_URL, check the network, and see whether the "
             "project is paused"
         )
     if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
-        return ConnectionLostError(f"{where} cannot be reached: check SUPABASE_URL and the network")
-    return ConnectionLostError(f"{where}: the connection was lost before the answer came")
+        return StorageUnreachableError(
+            f"{where} cannot be reached: check SUPABASE_URL and the network"
+        )
+    return StorageUnreachableError(f"{where}: the connection was lost before the answer came")
 
 
 def of_silence(address: Address) -> StorageError:
