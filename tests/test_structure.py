@@ -30,7 +30,7 @@ FAMILIES = ("runtimes", "services", "storage")
 MAY_IMPORT = {
     "errors": set(),
     "core": {"core", "errors"},
-    "runtimes": {"core", "errors", "runtimes"},
+    "runtimes": {"core", "errors", "runtimes", "task"},  # `task` has the names that tasks use
     "services": {"core", "errors", "services"},
     "storage": {"core", "errors", "storage"},
     "config": {"core", "errors", "runner.settings", "services.http_settings"},
@@ -41,6 +41,12 @@ MAY_IMPORT = {
     },
     # The command line asks the runner for everything but the dry run, which belongs to no run.
     "cli": {"cli", "runner", "config", "core", "errors", "runtimes.sandbox.dry_run"},
+    # The library entrances use the doors of all that the runner uses, and the runner itself.
+    "flow": {
+        *("flow", "core", "errors", "config", "runner"),
+        *(f"{family}.{door}" for family in FAMILIES for door in ("base", "registry")),
+    },
+    "edge": {"edge", "core", "errors", "config", "runner"},
     "task": set(),  # tasks import it where nothing else of ours is
     "testing": {"testing", "core", "errors", "runner.clock"}
     | {f"{family}.base" for family in FAMILIES},

@@ -358,6 +358,19 @@ async def test_unknown_tasks_and_runs(lab: Any) -> None:
             await engine.resume("00000000-0000-7000-8000-000000000000")
 
 
+async def test_a_budget_of_nothing_takes_one_turn_at_a_time(lab: Any) -> None:
+    code = "async def job():\n    return [await services.tool.echo(x=i) for i in range(3)]\n"
+    turns = []
+    async with lab.engine() as engine:
+        await engine.store_task("job", code, TaskConfig(name="job"))
+        run = await engine.create_run("job")
+        while not run.status.is_final:
+            run = await engine.drive(run.id, budget=0)
+            turns.append(run.turn)
+    assert turns == [1, 2, 3, 4]
+    assert run.value == [0, 1, 2]
+
+
 async def test_stop_parks_what_is_driven(lab: Any) -> None:
     started = asyncio.Event()
 

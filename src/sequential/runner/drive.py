@@ -10,6 +10,7 @@ committed by itself, so it survives whatever happens until the program can take 
 """
 
 import asyncio
+import time
 from collections.abc import Iterable, Sequence
 
 from sequential.core import journal, times
@@ -63,8 +64,11 @@ class Drive:
         clock: Clock,
         settings: RunnerSettings,
         observer: Observer,
+        until: float | None = None,
     ) -> None:
+        """`until`, on the monotonic clock: park after the first turn that ends later than this."""
         assert run.lease_token
+        self._until = until
         self.run = run
         self._token = run.lease_token
         self._program = program
@@ -86,6 +90,7 @@ class Drive:
         self._look_order = asyncio.Lock()
         self._will_look = False  # one that has not begun yet sees what comes until then
         self._advancing = False
+        self._turns = 0  # that this drive has committed
         self._stopping = False
         self._error: BaseException | None = None
         self._calls.offer(run.events)
@@ -99,6 +104,8 @@ class Drive:
             self._tell(Step.STARTED)
             self._calls.load(calls)
             while self.run.status is Status.RUNNING:
+                if self._until is not None and self._until <= time.monotonic() and self._turns:
+                    self.stop()
                 if self.run.turn == 0 and not self._stopping:
                     await self._take_turn([])
                     continue
@@ -246,6 +253,7 @@ class Drive:
             outcomes = [(call.sequence, journal.outcome_of(call)) for call in batch]
             turn = await self._program.advance(self.run, outcomes, times.from_text(now))
             await self._commit_turn(turn, batch, now)
+            self._turns += 1
         except RuntimeDiedError as error:
             await self._died(error)
         except (NonDeterminismError, InvalidTaskError) as error:

@@ -413,12 +413,13 @@ class Engine:
         self._news.listen(listener)
         await self._news.watch()
 
-    async def drive(self, run_id: str) -> TaskRun:
+    async def drive(self, run_id: str, budget: float | None = None) -> TaskRun:
         """Drive a run until it ends or is parked; what a worker does with each of its runs.
 
-        Raises what `TaskExecutor.execute` raises.
+        With a `budget` in seconds it is parked after the first turn that ends later, and is due at
+        once; 0 takes one turn. Raises what `TaskExecutor.execute` raises.
         """
-        return await self._executor.execute(run_id)
+        return await self._executor.execute(run_id, budget)
 
     def now(self) -> str:
         """The time on the engine's clock, as records have it."""

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import secrets
+import time
 from collections.abc import Collection, Iterator, Sequence
 
 from sequential.core import times
@@ -63,8 +64,11 @@ class TaskExecutor:
         self._idle.set()
         self._stopping = False
 
-    async def execute(self, run_id: str) -> TaskRun:
+    async def execute(self, run_id: str, budget: float | None = None) -> TaskRun:
         """Drive a run until it ends or is parked.
+
+        With a `budget` it is parked after the first turn that ends later than so many seconds from
+        now: 0 takes one turn. Calls in progress are not cut short.
 
         Raises `RunBusyError` when another worker has it, `InvalidTransitionError` when it is over
         or paused, `LeaseLostError` when another worker took it over meanwhile, and
@@ -73,7 +77,7 @@ class TaskExecutor:
         token = secrets.token_hex(8)
         with self._busy():
             run = await self._storage.claim(run_id, token, self._now(), self._lease_end())
-            return await self.execute_claimed(run)
+            return await self._execute_claimed(run, budget)
 
     async def claim_due(
         self, limit: int, tasks: Sequence[str] | None, without: Collection[str] = ()
@@ -99,7 +103,7 @@ class TaskExecutor:
             if not self._executing:
                 self._idle.set()
 
-    async def _execute_claimed(self, run: TaskRun) -> TaskRun:
+    async def _execute_claimed(self, run: TaskRun, budget: float | None = None) -> TaskRun:
         assert run.lease_token
         token = run.lease_token
         if await self._is_orphan(run):
@@ -115,6 +119,7 @@ class TaskExecutor:
             clock=self._clock,
             settings=self._settings,
             observer=self._observer,
+            until=None if budget is None else time.monotonic() + budget,
         )
         if self._stopping:
             drive.stop()
