@@ -1,16 +1,21 @@
 """What task code may import: `from sequential.task import fetch, sleep, gather, settle`.
 
 Inside of a run these names are there by themselves and the import costs nothing; it is for your
-editor, which learns what there is, and for reading the file by hand. Outside of a run `sleep`,
-`gather`, `settle`, `Response` and `Headers` do what they say. What would reach the world (`fetch`,
-`call_host_tool`, `services`, `run_task`, `wait_for_event`) raises `RuntimeError`, because nobody
-would write it down.
+editor, which learns what there is, for reading the file by hand, and for the modules that a native
+task imports. Outside of a run `sleep`, `gather`, `settle`, `step`, `now`, `random`, `uuid4`,
+`Response` and `Headers` do what they say. What would reach the world (`fetch`, `call_host_tool`,
+`services`, `run_task`, `wait_for_event`) raises `RuntimeError`, because nobody would write it down.
 """
 
 import asyncio
+import inspect
 import json as codec
-from collections.abc import Awaitable, Iterable, Iterator, Mapping
-from typing import Any, Final, NoReturn
+import random as chance
+import threading
+import uuid
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol
 
 __all__ = [
     "Headers",
@@ -18,10 +23,14 @@ __all__ = [
     "call_host_tool",
     "fetch",
     "gather",
+    "now",
+    "random",
     "run_task",
     "services",
     "settle",
     "sleep",
+    "step",
+    "uuid4",
     "wait_for_event",
 ]
 
@@ -29,6 +38,41 @@ gather = asyncio.gather
 sleep = asyncio.sleep
 
 absent: Final[Any] = ("no value given",)
+
+
+class Host(Protocol):
+    """What carries out the calls of a native run, in the thread that the run's program has."""
+
+    def now(self) -> datetime:
+        """The time that this turn is shown."""
+        ...
+
+    def call(
+        self, service: str, method: str, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> Awaitable[Any]:
+        """Ask for a call; its outcome comes when it is awaited."""
+        ...
+
+    def step(self, work: Callable[[], Any], name: str, shown: Any, retries: int) -> Awaitable[Any]:
+        """Have `work` done beside the program; `shown` are its arguments as they are recorded."""
+        ...
+
+
+class _Thread(threading.local):
+    host: Host | None = None
+
+
+_thread = _Thread()
+
+
+def host() -> Host | None:
+    """The host of the run whose program this thread executes, None outside of native runs."""
+    return _thread.host
+
+
+def use_host(new: Host | None) -> None:
+    """Make calls of this thread those of a run; for the native runtime."""
+    _thread.host = new
 
 
 class Headers:
@@ -124,7 +168,16 @@ async def fetch(
     `OSError` for a failure of the network, `TimeoutError`, and `PermissionError` for a host the
     task may not reach.
     """
-    _outside("fetch()")
+    options: dict[str, Any] = {"url": url, "method": method}
+    if headers is not None:
+        options["headers"] = dict(headers.items())
+    given = {"params": params, "data": data, "timeout": timeout, "retries": retries}
+    options |= {name: value for name, value in given.items() if value is not None}
+    if json is not absent:
+        options["json"] = json
+    if not follow_redirects:
+        options["follow_redirects"] = False
+    return Response(await _inside("fetch()").call("http", "fetch", (), options))
 
 
 async def settle(*awaitables: Awaitable[Any]) -> list[dict[str, Any]]:
@@ -147,7 +200,13 @@ async def call_host_tool(service: str, method: str, args: Any = None) -> Any:
 
     The same as `services.<service>.<method>(...)`, for names that are known only at run time.
     """
-    _outside("call_host_tool()")
+    if not (service and method):
+        raise TypeError("call_host_tool() takes the names of a service and of its method")
+    if args is None or isinstance(args, Mapping):
+        return await _inside("call_host_tool()").call(service, method, (), args or {})
+    if isinstance(args, list | tuple):
+        return await _inside("call_host_tool()").call(service, method, args, {})
+    raise TypeError("call_host_tool() takes the arguments as a dict, or as a list")
 
 
 async def run_task(name: str, input: Mapping[str, Any] | None = None) -> Any:
@@ -157,7 +216,10 @@ async def run_task(name: str, input: Mapping[str, Any] | None = None) -> Any:
     nothing. `RuntimeError` with the child's error if it fails; a child is cancelled when this run
     ends before it does.
     """
-    _outside("run_task()")
+    if not name:
+        raise TypeError("run_task() takes the name of a task")
+    given = {"name": name, "input": dict(input or {})}
+    return await _inside("run_task()").call("tasks", "run", (), given)
 
 
 async def wait_for_event(name: str, timeout: float | None = None) -> Any:
@@ -166,7 +228,49 @@ async def wait_for_event(name: str, timeout: float | None = None) -> Any:
     It is given by `sequential-ecosystem answer <run> <name> --data '{...}'` or `Engine.answer`,
     which may also happen before the task asks. `TimeoutError` after `timeout` seconds.
     """
-    _outside("wait_for_event()")
+    if not name:
+        raise TypeError("wait_for_event() takes the name of an event")
+    given = {"name": name} if timeout is None else {"name": name, "timeout": timeout}
+    return await _inside("wait_for_event()").call("events", "wait", (), given)
+
+
+async def step(
+    function: Callable[..., Any], /, *args: Any, retries: int = 0, **kwargs: Any
+) -> Any:
+    """Do `function(*args, **kwargs)` once, as a call of the run, and return what it returns.
+
+    Whatever reaches the world without `fetch` or a service goes in here: a file, a database, a
+    library. It runs beside the program (an ordinary function in a thread), is done again after a
+    crash in the middle of it, and after it has raised as often as `retries` says. What it returns
+    is kept with the run; of an exception its type and message are. In the sandbox it is just
+    called, since nothing there reaches the world.
+    """
+    running = host()
+    if running is None:
+        value = function(*args, **kwargs)
+        return await value if inspect.isawaitable(value) else value
+
+    def work() -> Any:
+        return function(*args, **kwargs)
+
+    name = getattr(function, "__qualname__", None) or type(function).__qualname__
+    return await running.step(work, name, [args, kwargs], retries)
+
+
+def now() -> datetime:
+    """The time in UTC, which stays the same when a run is replayed."""
+    running = host()
+    return datetime.now(UTC) if running is None else running.now()
+
+
+def random() -> float:
+    """A number from 0 to 1, without 1; the same when a run is replayed."""
+    return chance.random()  # noqa: S311 - inside of a native run this is the run's own
+
+
+def uuid4() -> str:
+    """A random UUID; the same when a run is replayed."""
+    return str(uuid.UUID(int=chance.getrandbits(128), version=4))
 
 
 __callHostTool__ = call_host_tool  # as the original called it
@@ -191,13 +295,18 @@ class _Method:
         return _Method(f"{self._name}.{name}")
 
     async def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        _outside(f"services.{self._name}()")
+        service, _, method = self._name.partition(".")
+        if not method:
+            raise TypeError(f"services.{service}() names a service: call one of its methods")
+        return await _inside(f"services.{self._name}()").call(service, method, args, kwargs)
 
 
 services = _Services()
 
 
-def _outside(name: str) -> NoReturn:
+def _inside(name: str) -> Host:
+    if running := host():
+        return running
     raise RuntimeError(
         f"{name} works inside of a run only: start the task with `sequential-ecosystem run <task>`"
     )

@@ -53,6 +53,8 @@ def entries(calls: Iterable[StackRun], started_at: str, after: int = 0) -> list[
         if call.requested_turn > after:
             requested.setdefault(call.requested_turn, []).append(call)
         if call.delivered_turn is not None and call.delivered_turn > after:
+            if call.delivered_order is None:
+                continue  # the program gave it up in that turn
             delivered.setdefault(call.delivered_turn, []).append(call)
     turns = sorted(delivered.keys() | requested.keys())
     return [
@@ -85,7 +87,9 @@ def stack_run(run_id: str, call: Call, turn: int, now: str) -> StackRun:
         created_at=now,
         updated_at=now,
         sequence=call.sequence,
-        fingerprint=fingerprint(call.operation, call.arguments),
+        fingerprint=fingerprint(
+            call.operation, call.arguments if call.identity is None else call.identity
+        ),
         where=call.where,
         requested_turn=turn,
     )

@@ -220,7 +220,7 @@ class StackRun(msgspec.Struct, frozen=True, omit_defaults=True):
     where: Frame | None = None  # the expression that asked for it
     requested_turn: int = 0
     delivered_turn: int | None = None
-    delivered_order: int | None = None
+    delivered_order: int | None = None  # None: the program gave up the call in that turn
     delivered_at: str | None = None  # the clock the program was shown in that turn
 
     @property
@@ -235,7 +235,8 @@ class StackRun(msgspec.Struct, frozen=True, omit_defaults=True):
 class Call(msgspec.Struct, frozen=True):
     """A request of a program. `sequence` counts the calls of a run from 0.
 
-    `arguments` is a JSON tree made by `core.values.arguments_to_json`.
+    `arguments` is a JSON tree made by `core.values.arguments_to_json`. `identity`, a tree too, is
+    what has to be the same in a replay, if that is less than all the arguments.
     """
 
     sequence: int
@@ -243,6 +244,7 @@ class Call(msgspec.Struct, frozen=True):
     method: str
     arguments: Any
     where: Frame | None = None
+    identity: Any = None
 
     @property
     def operation(self) -> str:
@@ -280,6 +282,7 @@ class Turn(msgspec.Struct, frozen=True):
     state: Waiting | Finished | Raised
     calls: tuple[Call, ...] = ()
     log: str = ""  # what the program printed
+    dropped: tuple[int, ...] = ()  # calls whose outcome it does not want any more
 
 
 class Snapshot(msgspec.Struct, frozen=True):

@@ -8,7 +8,7 @@ from sequential.core.model import InputField, TaskConfig
 from sequential.core.names import check_field_name, check_secret_name
 from sequential.errors import ConfigError, InvalidNameError
 
-RUNTIMES = ("sandbox",)
+RUNTIMES = ("sandbox", "native")
 
 
 def check_config(config: TaskConfig) -> None:

@@ -103,6 +103,12 @@ class Drive:
             calls = await self._storage.load_calls(self.run.id, self.run.turn)
             self._tell(Step.STARTED)
             self._calls.load(calls)
+            if self._calls.has_steps():
+                self._advancing = True
+                await self._revive()
+                self._advancing = False
+            if self.run.status is Status.RUNNING:
+                self._calls.attend()
             while self.run.status is Status.RUNNING:
                 if self._until is not None and self._until <= time.monotonic() and self._turns:
                     self.stop()
@@ -196,7 +202,7 @@ class Drive:
         """Wait until something changes; a program that waits long leaves memory."""
         self._changed.clear()
         remaining = self._seconds_until(self.run.deadline) if self.run.deadline else None
-        if not self._program.is_live:
+        if not self._program.is_live or self._program.stays:
             await self._clock.wait(self._changed, remaining)
             return
         if await self._wait(GRACE, remaining):
@@ -269,7 +275,8 @@ class Drive:
             for order, call in enumerate(batch)
         ]
         requested = [self._request(call, number, now, wanted=waits) for call in turn.calls]
-        left = [*self._calls.without(delivered), *requested]
+        dropped = self._dropped(turn.dropped, requested, number, now)
+        left = [*self._calls.without([*delivered, *dropped]), *requested]
         run = evolve(self.run, turn=number, crashes=0, where=_place(turn, left))
         if waits:
             run, _ = apply(run, Happening(Event.ADVANCE, wake_at=earliest(left)), now)
@@ -279,15 +286,32 @@ class Drive:
             failed_turn = number if isinstance(turn.state, Raised) else None
             run = evolve(run, failed_turn=failed_turn, expires_at=None)
             self.has_children = self._calls.has_children()
-            snapshot, given_up = None, cancelled(self._calls.without(delivered), now)
-        updated = (*delivered, *given_up)
+            snapshot, given_up = None, cancelled(self._calls.without([*delivered, *dropped]), now)
+        updated = (*delivered, *dropped, *given_up)
+        self._calls.give_back(dropped)
         await self._commit(Commit(run, self._token, tuple(requested), updated, turn.log, snapshot))
         if turn.log:
             self._tell(Step.PRINTED, text=turn.log)
         if waits:
+            await self._calls.drop(dropped)
             self._calls.follow(delivered, requested)
         else:
             self._tell(Step.ENDED)
+
+    def _dropped(
+        self, numbers: Sequence[int], requested: list[StackRun], turn: int, now: str
+    ) -> list[StackRun]:
+        """The records of calls that the program gave up; new ones are changed in their place."""
+        given_up = {"status": CallStatus.CANCELLED, "delivered_turn": turn, "delivered_at": now}
+        wanted = set(numbers)
+        for index, call in enumerate(requested):
+            if call.sequence in wanted:
+                requested[index] = evolve(call, **given_up)
+        return [
+            evolve(call, **given_up, updated_at=now)
+            for call in self._calls.without(())
+            if call.sequence in wanted
+        ]
 
     def _request(self, call: Call, turn: int, now: str, *, wanted: bool) -> StackRun:
         """The record of a new call; one that the program did not wait for is never performed."""
@@ -329,6 +353,8 @@ class Drive:
         run, _ = apply(seen, happening, now)
         unrecorded = self._calls.unrecorded()
         await self._commit(Commit(run, self._token, updated=unrecorded, snapshot=snapshot))
+        if not self._stopping:
+            await self._program.put_aside(run)
         self._tell(Step.PARKED)
 
     def _parent_look(self, now: str) -> str:

@@ -13,8 +13,9 @@ from sequential.core import journal, times
 from sequential.core.model import Outcome, Snapshot, TaskRun, Turn, Waiting
 from sequential.core.snapshot import Head, seal, source_hash, unseal
 from sequential.errors import NonDeterminismError
+from sequential.runner.aside import Aside
 from sequential.runner.slots import Slots
-from sequential.runtimes.base import Program, Runtime, SnapshotRefusedError
+from sequential.runtimes.base import Program, Runtime, SnapshotRefusedError, Step
 from sequential.runtimes.registry import Runtimes
 from sequential.services.registry import Services
 from sequential.storage.base import StorageAdapter
@@ -29,12 +30,14 @@ class LiveProgram:
         runtimes: Runtimes,
         services: Services,
         slots: Slots,
+        aside: Aside,
         secret: bytes,
     ) -> None:
         self._storage = storage
         self._runtimes = runtimes
         self._services = services
         self._slots = slots
+        self._aside = aside
         self._secret = secret
         self._runtime: Runtime | None = None
         self.waiting: tuple[int, ...] | None = None  # None: not known before the first revival
@@ -53,12 +56,13 @@ class LiveProgram:
         """
         if self.is_live:
             return 0
-        await self._slots.acquire()
-        try:
-            self._runtime = self._runtimes.create(run.config.runtime)
-        except BaseException:
-            self._slots.release()
-            raise
+        if resting := await self._aside.take(run):
+            self._runtime, self.waiting = resting.runtime, resting.waiting
+            return 0
+        runtime = self._runtimes.create(run.config.runtime)
+        if not runtime.stays:
+            await self._slots.acquire()
+        self._runtime = runtime
         try:
             return await self._restore(self._runtime, run) if run.turn else 0
         except BaseException:
@@ -103,7 +107,26 @@ class LiveProgram:
         try:
             await runtime.close()
         finally:
-            self._slots.release()
+            if not runtime.stays:
+                self._slots.release()
+
+    async def put_aside(self, run: TaskRun) -> None:
+        """Keep a program that stays in memory for the time when its run is driven again."""
+        if self.stays and self.waiting is not None:
+            runtime, self._runtime = self._runtime, None
+            assert runtime is not None
+            await self._aside.put(run, runtime, self.waiting)
+
+    @property
+    def stays(self) -> bool:
+        """Whether it is in memory and takes no room that others need."""
+        return self._runtime is not None and self._runtime.stays
+
+    def step(self, sequence: int) -> Step:
+        """The function of a call of the service `step`; `KeyError` if it has none."""
+        if self._runtime is None:
+            raise KeyError(sequence)
+        return self._runtime.step(sequence)
 
     @property
     def is_unwanted(self) -> bool:

@@ -19,6 +19,7 @@ from sequential.runner.child_runs import child_of
 from sequential.runner.clock import Clock
 from sequential.runner.progress import Step
 
+STEP = "step"
 EVENT = "events.wait"
 CHILD = "tasks.run"
 
@@ -87,13 +88,12 @@ class OpenCalls:
         return tuple(event for event in found if event is not None)
 
     def load(self, calls: Iterable[StackRun]) -> None:
-        """Begin with what the store has: settled calls wait for delivery, others are performed."""
+        """Take in what the store has: settled calls wait for delivery, others to be attended."""
         for call in sorted(calls, key=lambda call: (call.updated_at, call.sequence)):
             self._calls[call.sequence] = call
             if call.status.is_settled:
                 self._arrived.append(call.sequence)
                 self._recorded.add(call.sequence)
-        self._attend()
 
     def follow(self, delivered: Iterable[StackRun], requested: Iterable[StackRun]) -> None:
         """Go on after a committed turn. Others may have been settled during the commit."""
@@ -103,8 +103,32 @@ class OpenCalls:
             self._recorded.discard(call.sequence)
             self._attending.pop(call.sequence, None)
             self._taken.pop(call.sequence, None)
-        self._calls.update((call.sequence, call) for call in requested)
-        self._attend()
+        self._calls.update(
+            (call.sequence, call) for call in requested if call.delivered_turn is None
+        )
+        self.attend()
+
+    def give_back(self, dropped: Iterable[StackRun]) -> None:
+        """An event that has come for a call nobody wants is there for the next that waits."""
+        for call in dropped:
+            known = self._calls.get(call.sequence)
+            taken = self._taken.pop(call.sequence, None)
+            if known is not None and taken is not None and call.sequence not in self._recorded:
+                _, arguments = values.arguments_from_json(known.input)
+                event = RunEvent(taken, arguments["name"], known.updated_at, known.result)
+                self._events.insert(0, event)
+
+    async def drop(self, dropped: Iterable[StackRun]) -> None:
+        """Forget calls that the program does not want any more, and stop performing them."""
+        tasks = []
+        for call in dropped:
+            del self._calls[call.sequence]
+            if call.sequence in self._arrived:
+                self._arrived.remove(call.sequence)
+            self._recorded.discard(call.sequence)
+            if task := self._attending.pop(call.sequence, None):
+                tasks.append(task)
+        await cancel(tasks)
 
     def without(self, delivered: Iterable[StackRun]) -> list[StackRun]:
         """The calls that stay open once these are delivered."""
@@ -128,6 +152,11 @@ class OpenCalls:
         """The calls for events that may never come."""
         return [self._calls[s] for s in self._unanswered if self._calls[s].operation == EVENT]
 
+    def has_steps(self) -> bool:
+        """Whether functions of the program are to be called, which has to be in memory for that."""
+        calls = self._calls.values()
+        return any(call.service == STEP and not call.status.is_settled for call in calls)
+
     def has_children(self) -> bool:
         """Whether child runs go on at this moment, or may do so."""
         calls = self._calls.values()
@@ -149,7 +178,8 @@ class OpenCalls:
         self._attending.clear()
         await cancel(tasks)
 
-    def _attend(self) -> None:
+    def attend(self) -> None:
+        """Perform what is due, and wait for what is not."""
         for sequence, call in self._calls.items():
             if not call.status.is_settled and sequence not in self._attending:
                 if self._until(call) > 0:

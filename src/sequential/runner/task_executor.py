@@ -10,6 +10,7 @@ from sequential.core import times
 from sequential.core.model import Status, TaskRun
 from sequential.core.transitions import Event, Happening
 from sequential.errors import LeaseLostError, SequentialError, StorageError
+from sequential.runner.aside import Aside
 from sequential.runner.cancelling import cancel
 from sequential.runner.clock import Clock
 from sequential.runner.drive import Drive
@@ -20,6 +21,7 @@ from sequential.runner.progress import Observer, nobody
 from sequential.runner.settings import RunnerSettings
 from sequential.runner.slots import Slots
 from sequential.runner.stack_processor import StackProcessor
+from sequential.runner.steps import Steps
 from sequential.runtimes.registry import Runtimes
 from sequential.services.registry import Services
 from sequential.storage.base import StorageAdapter
@@ -53,6 +55,9 @@ class TaskExecutor:
         self._processor = StackProcessor(
             services, clock, settings.calls, keys or Keystore(storage, lambda: secret)
         )
+        self._steps = Steps()
+        services.add(self._steps)
+        self._aside = Aside()
         self._drives: dict[str, Drive] = {}
         self._looking: set[asyncio.Task[None]] = set()
         self.family = Family(storage, clock)
@@ -109,8 +114,9 @@ class TaskExecutor:
         if await self._is_orphan(run):
             return await self._end_orphan(run)
         program = LiveProgram(
-            self._storage, self._runtimes, self._services, self._slots, self._secret
+            self._storage, self._runtimes, self._services, self._slots, self._aside, self._secret
         )
+        self._steps.attach(run.id, program)
         drive = Drive(
             run,
             program,
@@ -135,6 +141,7 @@ class TaskExecutor:
             self._in_trouble.add(run.id)
             raise
         finally:
+            self._steps.detach(run.id, program)
             if self._drives.get(run.id) is drive:
                 del self._drives[run.id]
             await cancel([renewal])
@@ -179,6 +186,8 @@ class TaskExecutor:
         """Return when nothing is being driven any more; what rests is released once stopped."""
         await self._idle.wait()
         await asyncio.gather(*self._resting, *self._looking, return_exceptions=True)
+        if self._stopping:
+            await self._aside.close()
 
     async def _renew(self, drive: Drive, token: str) -> None:
         never = asyncio.Event()

@@ -4,9 +4,9 @@ A runtime performs no I/O for the task, never sees storage and has no clock: wha
 with each turn, random bytes are derived from the run's id.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -25,10 +25,22 @@ class Program(msgspec.Struct, frozen=True):
     limits: Limits = Limits()
 
 
+class Step(NamedTuple):
+    """A function of a program, to be called beside it, and again if it raises: `retries` times."""
+
+    work: Callable[[], Any]
+    retries: int
+
+
 class Runtime(Protocol):
     """Drives one run. One instance per run being driven; `RuntimeDiedError` may come any time."""
 
     version: str  # of the machine that snapshots are tied to, with the number of their format
+    stays: bool  # in memory while it waits, and takes no room that others need
+
+    def step(self, sequence: int) -> Step:
+        """The function that a call of the service `step` stands for; `KeyError` for others."""
+        ...
 
     async def start(self, program: Program, input: Any, now: datetime) -> Turn:
         """Run from the beginning to the first wait or the end."""

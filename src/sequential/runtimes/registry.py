@@ -8,7 +8,7 @@ from sequential.runtimes.base import Runtime
 if TYPE_CHECKING:
     from sequential.runtimes.sandbox.pool import SandboxPool
 
-NAMES = ("sandbox",)
+NAMES = ("sandbox", "native")
 
 
 class Runtimes:
@@ -20,6 +20,10 @@ class Runtimes:
 
     def create(self, name: str) -> Runtime:
         """A runtime for one run; raises `InvalidTaskError` for a name there is not."""
+        if name == "native":
+            from sequential.runtimes.native.runtime import NativeRuntime  # noqa: PLC0415
+
+            return NativeRuntime()
         if name != "sandbox":
             raise InvalidTaskError(f"there is no runtime {name!r}; there are: {', '.join(NAMES)}")
         from sequential.runtimes.sandbox.pool import SandboxPool  # noqa: PLC0415

@@ -9,7 +9,7 @@ from sequential.services.base import CallError, Service, unknown_method
 from sequential.services.http_settings import HttpSettings
 
 # Every task may use these; what `fetch` reaches is a matter of `allow.hosts`.
-BUILT_IN = frozenset({"http", "clock", "tasks", "events"})
+BUILT_IN = frozenset({"http", "clock", "tasks", "events", "step"})
 
 
 class Services:

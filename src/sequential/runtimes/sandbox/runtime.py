@@ -27,7 +27,7 @@ from pydantic_monty import (
 from sequential.core import values
 from sequential.core.model import Call, Failure, Finished, Frame, Outcome, Raised, Turn, Waiting
 from sequential.errors import RuntimeDiedError, ValueNotSupportedError
-from sequential.runtimes.base import Program, SnapshotRefusedError
+from sequential.runtimes.base import Program, SnapshotRefusedError, Step
 from sequential.runtimes.sandbox.failures import failure_of, place, raise_in_task
 from sequential.runtimes.sandbox.pool import VERSION, Checkout, SandboxPool
 from sequential.runtimes.sandbox.program import INPUT_NAME, Prepared, prepare, source_lines
@@ -59,6 +59,7 @@ class SandboxRuntime:
     """Drives one program; see `runtimes.base.Runtime` for what the methods promise."""
 
     version = VERSION
+    stays = False
 
     def __init__(self, pool: SandboxPool) -> None:
         self._pool = pool
@@ -85,6 +86,9 @@ class SandboxRuntime:
 
     async def restore(self, program: Program, snapshot: bytes) -> Waiting:
         return await self._run(lambda: self._restore(program, snapshot))
+
+    def step(self, sequence: int) -> Step:
+        raise KeyError(sequence)  # a step of the sandbox is a part of its program
 
     async def close(self) -> None:
         if self._checkout is not None:

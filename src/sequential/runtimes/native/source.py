@@ -1,0 +1,109 @@
+"""A task's source as a module, and the function that a run starts with."""
+
+import ast
+import builtins
+import inspect
+import sys
+import types
+from collections.abc import Callable
+from typing import Any
+
+from sequential import task as task_module
+from sequential.core.names import snake_case
+from sequential.errors import InvalidTaskError
+from sequential.runtimes.base import Program
+from sequential.runtimes.native.patches import clock_of
+
+CLOCK = "__sequential_clock__"
+_MOMENTS = ("now", "today", "utcnow")
+
+
+class Source:
+    """The module of one program; `close` forgets it."""
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self.module = types.ModuleType(f"{snake_case(program.task)}_of_{program.run_id}")
+        self.module.__file__ = program.filename
+        given = {name: getattr(task_module, name) for name in task_module.__all__}
+        vars(self.module).update(given, __callHostTool__=task_module.call_host_tool)
+        vars(self.module)["__builtins__"] = vars(builtins) | {CLOCK: clock_of}
+
+    def load(self) -> Callable[..., Any]:
+        """Execute the source and return the entry function; raises whatever the source raises."""
+        tree = ast.parse(self._program.source, self._program.filename)
+        code = compile(_with_clock(tree), self._program.filename, "exec", dont_inherit=True)
+        sys.modules[self.module.__name__] = self.module  # dataclasses look their module up
+        exec(code, vars(self.module))  # noqa: S102 - trusted code: an operator chose this runtime
+        return self._entry()
+
+    def close(self) -> None:
+        """Take the module out of `sys.modules`."""
+        sys.modules.pop(self.module.__name__, None)
+
+    def _entry(self) -> Callable[..., Any]:
+        """The task's name, `main`, or the only public function, as in the sandbox."""
+        task, names = self._program.task, vars(self.module)
+        for name in (snake_case(task), "main"):
+            if inspect.isroutine(found := names.get(name)):
+                return found
+        own = self.module.__name__
+        public = [
+            value
+            for name, value in names.items()
+            if inspect.isfunction(value) and value.__module__ == own and not name.startswith("_")
+        ]
+        if len(public) == 1:
+            return public[0]
+        why = f"there are {len(public)} public functions" if public else "there is no function"
+        wanted = " or ".join(dict.fromkeys((f"{snake_case(task)}()", "main()")))
+        raise InvalidTaskError(
+            f"no entry function: {why} in {task}; name the one to start with {wanted}"
+        )
+
+
+def arguments(
+    entry: Callable[..., Any], input: Any, input_names: tuple[str, ...]
+) -> tuple[list[Any], dict[str, Any]]:
+    """What the entry is called with.
+
+    One parameter that is no field of the input takes the input as a whole; otherwise parameters
+    are filled by name.
+    """
+    parameters = list(inspect.signature(entry).parameters.values())
+    if not isinstance(input, dict):
+        return ([input] if parameters else []), {}
+    if any(one.kind is one.VAR_KEYWORD for one in parameters):
+        given = input
+    else:
+        given = {one.name: input[one.name] for one in parameters if one.name in input}
+    named = [one for one in parameters if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)]
+    if (
+        len(parameters) == len(named) == 1
+        and named[0].kind is not named[0].KEYWORD_ONLY
+        and named[0].name not in input_names
+    ):
+        return [input], {}
+    positional = [one.name for one in named if one.kind is one.POSITIONAL_ONLY]
+    first = [given[name] for name in positional if name in given]
+    return first, {name: value for name, value in given.items() if name not in positional}
+
+
+def _with_clock(tree: ast.Module) -> ast.Module:
+    """`datetime.now` and its like asked of the run, whatever name the class was imported under.
+
+    They are methods of built-in types, which cannot be replaced, so the places are that ask.
+    """
+    changed: ast.Module = ast.fix_missing_locations(_Clock().visit(tree))
+    return changed
+
+
+class _Clock(ast.NodeTransformer):
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        self.generic_visit(node)
+        if node.attr not in _MOMENTS or not isinstance(node.ctx, ast.Load):
+            return node
+        asked = ast.Call(
+            ast.Name(CLOCK, ast.Load()), [node.value, ast.Constant(node.attr)], keywords=[]
+        )
+        return ast.copy_location(asked, node)
