@@ -191,16 +191,21 @@ class Engine:
         *,
         priority: int = 0,
         delay: float = 0.0,
+        id: str | None = None,
     ) -> TaskRun:
         """Write a new run without driving it.
 
         Of the runs that are due, workers take those with more `priority` first; they begin no
-        earlier than `delay` seconds from now. Raises `TaskNotFoundError`, `ConfigError` when the
-        task's policy cannot be used, and `InvalidInputError` that lists all that is wrong with the
-        input; then nothing was written.
+        earlier than `delay` seconds from now. Who may have to ask again because an answer was lost
+        gives an `id`, a UUID of its own: the second time raises `RunExistsError`. Raises
+        `TaskNotFoundError`, `ConfigError` when the task's policy cannot be used, and
+        `InvalidInputError` that lists all that is wrong with the input; then nothing was written.
         """
         now = self._clock.now()
-        run_id = ids.run_id(int(now.timestamp() * 1000), secrets.token_bytes(10))
+        if id is None:
+            run_id = ids.run_id(int(now.timestamp() * 1000), secrets.token_bytes(10))
+        else:
+            run_id = names.check_run_id(id)
         wake_at = times.after(times.to_text(now), delay) if delay > 0 else None
         return await self._create(task, input, id=run_id, priority=priority, wake_at=wake_at)
 
@@ -317,13 +322,16 @@ class Engine:
 
     # --- operating -------------------------------------------------------------------------------
 
-    async def answer(self, run_id: str, name: str, data: Any = None) -> TaskRun:
+    async def answer(
+        self, run_id: str, name: str, data: Any = None, *, id: str | None = None
+    ) -> TaskRun:
         """Give a run what its task waits for with `wait_for_event(name)`, now or later.
 
-        Raises `RunNotFoundError`, `InvalidTransitionError` when the run is over, and
+        With an `id`, any text, an answer counts once however often it is given. Raises
+        `RunNotFoundError`, `InvalidTransitionError` when the run is over, and
         `InvalidInputError` or `ValueNotSupportedError` when the data cannot be sent.
         """
-        return await self._operations.answer((await self.get_run(run_id)).id, name, data)
+        return await self._operations.answer((await self.get_run(run_id)).id, name, data, id)
 
     async def cancel(self, run_id: str) -> TaskRun:
         """End a run and its child runs, wherever they are driven; their calls are given up."""

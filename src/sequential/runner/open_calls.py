@@ -242,6 +242,7 @@ class OpenCalls:
             attempts=call.attempts + 1,
             due_at=None,
             updated_at=max(times.to_text(self._clock.now()), call.updated_at),
+            parent_stack_run_id=event.id,  # so that a second delivery is known as such
         )
         await self._settle(sequence, call)
 

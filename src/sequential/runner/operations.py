@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Collection
 from typing import Any
 
 from sequential.core import ids, times, values
-from sequential.core.model import RunEvent, Status, TaskRun
+from sequential.core.model import Amendment, RunEvent, Status, TaskRun, evolve
 from sequential.core.names import check_event_name
 from sequential.core.rewind import position, rewind
 from sequential.core.transitions import Event, Happening, apply
@@ -21,6 +21,7 @@ from sequential.errors import (
     RunNotFoundError,
 )
 from sequential.runner.clock import Clock
+from sequential.runner.open_calls import EVENT
 from sequential.runner.task_executor import TaskExecutor
 from sequential.storage.base import StorageAdapter
 
@@ -70,7 +71,9 @@ class Operations:
             except RunChangedError:
                 continue
 
-    async def answer(self, run_id: str, name: str, data: Any) -> TaskRun:
+    async def answer(
+        self, run_id: str, name: str, data: Any, answer_id: str | None = None
+    ) -> TaskRun:
         check_event_name(name)
         tree = values.to_json(data, "the data")
         if (size := len(values.dumps(tree))) > LARGEST_EVENT:
@@ -79,9 +82,35 @@ class Operations:
                 "put it elsewhere and send its address"
             )
         now = self._clock.now()
-        event_id = ids.run_id(int(now.timestamp() * 1000), secrets.token_bytes(10))
+        event_id = answer_id or ids.run_id(int(now.timestamp() * 1000), secrets.token_bytes(10))
         event = RunEvent(event_id, name, times.to_text(now), tree)
-        return await self._storage.answer(run_id, event, times.to_text(now))
+        if answer_id is not None:
+            return await self._answer_once(run_id, event)
+        return await self._storage.answer(run_id, event, event.at)
+
+    async def _answer_once(self, run_id: str, event: RunEvent) -> TaskRun:
+        """Add an event unless the run has or had it: `OpenCalls` notes in a call what answered it.
+
+        The amendment is refused when anything came in between, so that of two deliveries at the
+        same moment the second one sees the first.
+        """
+        while True:
+            run = await self._storage.get_task_run(run_id)
+            if run is None:
+                raise RunNotFoundError(f"there is no run {run_id}")
+            waits = await self._storage.query_stack_runs(task_run_id=run_id, operation=EVENT)
+            if event.id in {known.id for known in run.events} or event.id in {
+                wait.parent_stack_run_id for wait in waits
+            }:
+                return run
+            changed, _ = apply(run, Happening(Event.ANSWER), event.at)
+            changed = evolve(changed, events=(*run.events, event), answers=run.answers + 1)
+            try:
+                return await self._storage.amend(run, Amendment(changed))
+            except RunChangedError:
+                continue
+            except RunBusyError:  # a folder, and the run is driven by another process
+                return await self._storage.answer(run_id, event, event.at)
 
     async def ended_before(
         self, moment: str, task: str | None, statuses: Collection[Status] = FINAL
