@@ -1,5 +1,6 @@
 """Where in the author's own source something happens."""
 
+import asyncio
 import linecache
 import sys
 from types import CodeType, FrameType, TracebackType
@@ -8,6 +9,7 @@ from sequential.core.model import Frame
 from sequential.runtimes.base import Program
 
 _LONGEST_LINE = 500
+ORIGINS = 4  # frames that a coroutine remembers of where it was made
 _MOST_FRAMES = 50  # of a traceback; of a longer one the middle is left out
 
 
@@ -28,7 +30,16 @@ class Places:
         frame: FrameType | None = sys._getframe(1)
         while frame is not None and frame.f_code.co_filename not in self._files:
             frame = frame.f_back
-        return None if frame is None else self._frame(frame.f_code.co_filename, frame.f_lineno)
+        if frame is not None:
+            return self._frame(frame.f_code.co_filename, frame.f_lineno)
+        return self._of_origin()
+
+    def _of_origin(self) -> Frame | None:
+        """Where the coroutine was made that became a task, as in `asyncio.gather(fetch(...))`."""
+        task = asyncio.current_task() if asyncio._get_running_loop() else None
+        origin = getattr(task and task.get_coro(), "cr_origin", None) or ()
+        own = [place for place in origin if place[0] in self._files]
+        return self._frame(own[0][0], own[0][1]) if own else None
 
     def of_traceback(self, traceback: TracebackType | None) -> tuple[Frame, ...]:
         """The task's own lines of a traceback, the outermost first."""

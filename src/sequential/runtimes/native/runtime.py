@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Generator, Sequence
 from datetime import datetime
 from typing import Any
@@ -15,6 +16,7 @@ from sequential.runtimes.native.baton import Baton, Delivery, GivenUp
 from sequential.runtimes.native.execution import Execution
 from sequential.runtimes.native.failures import failure_of
 from sequential.runtimes.native.generators import drive
+from sequential.runtimes.native.places import ORIGINS
 from sequential.runtimes.native.source import Source, arguments
 from sequential.task import use_host
 
@@ -67,6 +69,7 @@ class NativeRuntime:
 def _run(execution: Execution, input: Any) -> Turn:
     """The whole life of a program, in its thread."""
     use_host(execution)
+    sys.set_coroutine_origin_tracking_depth(ORIGINS)  # of this thread
     source = Source(execution.program)
     try:
         value = _call(execution, source, input)
