@@ -34,6 +34,9 @@ __all__ = [
     "wait_for_event",
 ]
 
+# To be imported in a task, too: an `import random` of its own shall not be forgotten unnoticed.
+IMPORTED: Final = ("now", "random", "step", "uuid4")
+
 gather = asyncio.gather
 sleep = asyncio.sleep
 
@@ -234,9 +237,7 @@ async def wait_for_event(name: str, timeout: float | None = None) -> Any:
     return await _inside("wait_for_event()").call("events", "wait", (), given)
 
 
-async def step(
-    function: Callable[..., Any], /, *args: Any, retries: int = 0, **kwargs: Any
-) -> Any:
+async def step(function: Callable[..., Any], /, *args: Any, retries: int = 0, **kwargs: Any) -> Any:
     """Do `function(*args, **kwargs)` once, as a call of the run, and return what it returns.
 
     Whatever reaches the world without `fetch` or a service goes in here: a file, a database, a

@@ -25,7 +25,8 @@ class Source:
         self._program = program
         self.module = types.ModuleType(f"{snake_case(program.task)}_of_{program.run_id}")
         self.module.__file__ = program.filename
-        given = {name: getattr(task_module, name) for name in task_module.__all__}
+        names = [name for name in task_module.__all__ if name not in task_module.IMPORTED]
+        given = {name: getattr(task_module, name) for name in names}
         vars(self.module).update(given, __callHostTool__=task_module.call_host_tool)
         vars(self.module)["__builtins__"] = vars(builtins) | {CLOCK: clock_of}
 

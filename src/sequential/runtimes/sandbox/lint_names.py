@@ -6,7 +6,7 @@ from difflib import get_close_matches
 
 from sequential.runtimes.sandbox.lint_source import Problem, Source
 from sequential.runtimes.sandbox.lint_words import BUILTINS, FOREIGN, MEMBERS, MODULES
-from sequential.runtimes.sandbox.stubs import TASK_MODULE, TASK_NAMES
+from sequential.runtimes.sandbox.stubs import IMPORTED_NAMES, TASK_MODULE, TASK_NAMES
 from sequential.runtimes.sandbox.vm_names import vm_names
 
 MODULE_GLOBALS = frozenset({"__name__", "__file__", "__doc__"})
@@ -66,7 +66,7 @@ def _from(source: Source, node: ast.ImportFrom) -> Iterator[Problem]:
     elif module == "__future__":
         yield from _unknown(source, node, module, names, FUTURE)
     elif module == TASK_MODULE:
-        yield from _unknown(source, node, module, names, TASK_NAMES)
+        yield from _unknown(source, node, module, names, TASK_NAMES | IMPORTED_NAMES)
     elif module.partition(".")[0] == "services":
         for name in names:
             yield from _service(source, node, f"{module}.{name}")

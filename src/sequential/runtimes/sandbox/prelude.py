@@ -96,6 +96,24 @@ def _build():
     return Headers, Response, fetch_at, settle, loop.sleep, loop.gather
 Headers, Response, __fetch_at__, settle, sleep, gather = _build()
 fetch = __fetch_at__(0)
+def _build():
+    import random as chance
+    from datetime import datetime, timezone
+    type_of = type
+    async def step(function, *args, retries=0, **kwargs):
+        value = function(*args, **kwargs)
+        if type_of(value).__name__ == "coroutine":
+            return await value
+        return value
+    def now():
+        return datetime.now(timezone.utc)
+    def random():
+        return chance.random()
+    def uuid4():
+        text, variant = "%032x" % chance.getrandbits(128), chance.choice("89ab")
+        return "-".join([text[:8], text[8:12], "4" + text[13:16], variant + text[17:20], text[20:]])
+    return step, now, random, uuid4
+__task_step__, __task_now__, __task_random__, __task_uuid4__ = _build()
 """
 
 IMPORT_SERVICES = "import services\n"

@@ -20,6 +20,7 @@ import msgspec
 
 from sequential.core.names import snake_case
 from sequential.errors import InvalidTaskError
+from sequential.runtimes.sandbox.stubs import IMPORTED_NAMES
 
 INPUT_NAME = "__input__"
 FETCH_AT = "__fetch_at__"
@@ -230,8 +231,14 @@ def is_main_guard(test: ast.expr) -> bool:
 
 
 def _assignments(node: ast.ImportFrom) -> str:
-    renamed = [f"{a.asname} = {a.name}" for a in node.names if a.asname and a.asname != a.name]
+    found = [(a.asname or a.name, a.name) for a in node.names]
+    renamed = [f"{name} = {hidden(of)}" for name, of in found if name != hidden(of)]
     return "; ".join(renamed) or "pass"
+
+
+def hidden(name: str) -> str:
+    """What a name of `sequential.task` is called in the prelude."""
+    return f"__task_{name}__" if name in IMPORTED_NAMES else name
 
 
 def _with_plain_lines(source: str) -> str:

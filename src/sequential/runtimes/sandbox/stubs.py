@@ -6,6 +6,8 @@ from typing import TypeAlias
 
 import msgspec
 
+from sequential.task import IMPORTED
+
 Services = Mapping[str, Sequence[str]]
 Tree: TypeAlias = "dict[str, Tree]"
 
@@ -27,6 +29,8 @@ TASK_NAMES = frozenset(
         "wait_for_event",
     }
 )
+
+IMPORTED_NAMES = frozenset(IMPORTED)  # those that it may import only
 
 # Names that the VM knows and its checker does not.
 _FUNCTIONS = """\
@@ -82,6 +86,10 @@ async def sleep(seconds: float, result: Any = None) -> Any: ...
 async def call_host_tool(service: str, method: str, args: Any = None) -> Any: ...
 async def run_task(name: str, input: Any = None) -> Any: ...
 async def wait_for_event(name: str, timeout: float | None = None) -> Any: ...
+async def __task_step__(function: Any, *args: Any, retries: int = 0, **kwargs: Any) -> Any: ...
+def __task_now__() -> Any: ...
+def __task_random__() -> float: ...
+def __task_uuid4__() -> str: ...
 """
 
 
