@@ -40,10 +40,13 @@ MAY_IMPORT = {
         *(f"{family}.{door}" for family in FAMILIES for door in ("base", "registry")),
     },
     # The command line asks the runner for everything but the dry run, which belongs to no run.
-    "cli": {"cli", "runner", "config", "core", "errors", "runtimes.sandbox.dry_run"},
+    "cli": {
+        *("cli", "runner", "config", "core", "errors"),
+        *("runtimes.sandbox.dry_run", "runtimes.native.dry_run"),
+    },
     # The library entrances use the doors of all that the runner uses, and the runner itself.
     "flow": {
-        *("flow", "core", "errors", "config", "runner"),
+        *("flow", "core", "errors", "config", "runner", "storage.files"),  # files that last
         *(f"{family}.{door}" for family in FAMILIES for door in ("base", "registry")),
     },
     "edge": {"edge", "core", "errors", "config", "runner"},
