@@ -104,3 +104,35 @@ def test_a_warning_is_a_problem_as_well(project: Project, monkeypatch: pytest.Mo
     project.task("one", "def one():\n    return 1\n")
     done = project("run", "one", "--dry-run")
     assert (done.code, done.out.splitlines()[0]) == (1, "tasks/one/code.py:1:5: warning: perhaps")
+
+
+def test_a_native_task_is_ordinary_python_and_only_compiled(project: Project) -> None:
+    code = "import csv\nraise SystemExit('run')\nclass A:\n    x: int = 1\nasync def one(a):\n    pass\n"
+    project.task("one", code, runtime="native")
+    assert project("run", "one", "--dry-run").out == "no problems\n"
+    project.task("one", "from crm.orders import charge as main\n", runtime="native")
+    assert project("run", "one", "--dry-run").out == "no problems\n"
+    project.task("one", "def one(:\n", runtime="native")
+    done = project("run", "one", "--dry-run")
+    assert (done.code, done.out.startswith("tasks/one/code.py:1:9: syntax error")) == (1, True)
+    project.task("one", "x = 1\n", runtime="native")
+    assert "there is no function to start" in project("run", "one", "--dry-run").out
+
+
+def test_an_operator_may_turn_native_tasks_off(project: Project) -> None:
+    project.task("one", "def one():\n    return 1\n", runtime="native")
+    assert project("run", "one").out == "1\n"
+    project.ok("init")
+    project.ok("config", "set", "runner.native", "false")
+    done = project("run", "one")
+    assert done.code == 2
+    assert "sequential-ecosystem config set runner.native true" in done.err
+    assert project.ok("history", "one", "--json").json[0]["status"] == "completed"
+
+
+def test_a_native_task_imports_modules_of_its_project(project: Project) -> None:
+    project.ok("create-task", "sums", "--native")
+    Path("counting_of_this_test.py").write_text("def add(a, b):\n    return a + b\n")
+    code = "from counting_of_this_test import add\ndef sums():\n    return add(1, 2)\n"
+    (project.folder / "tasks" / "sums" / "code.py").write_text(code)
+    assert project("run", "sums").out == "3\n"

@@ -13,6 +13,7 @@ from sequential.errors import ConfigError, InvalidInputError
 
 if TYPE_CHECKING:
     from sequential.runner.engine import Engine
+    from sequential.runtimes.sandbox.dry_run import Problem
 
 
 def check_task(project: Project, name: str, given: str | None, *, as_json: bool) -> int:
@@ -42,15 +43,8 @@ def check_task(project: Project, name: str, given: str | None, *, as_json: bool)
 
 def code_problems(project: Project, engine: "Engine", task: TaskFunction) -> list[dict[str, Any]]:
     """What is wrong with the code of a task."""
-    from sequential.runtimes.sandbox.dry_run import dry_run
-
     file = str(project.task_file(task.identifier, task.filename))
-    problems = dry_run(
-        task.code,
-        task=task.identifier,
-        input_names=[field.name for field in task.config.inputs],
-        services=_services(engine, task.config),
-    )
+    problems = _problems(engine, task)
     return [
         _problem(
             file,
@@ -62,6 +56,18 @@ def code_problems(project: Project, engine: "Engine", task: TaskFunction) -> lis
         )
         for p in problems
     ]
+
+
+def _problems(engine: "Engine", task: TaskFunction) -> "list[Problem]":
+    """What the runtime of a task has to say about its code."""
+    from sequential.runtimes.native.dry_run import dry_run as dry_run_native
+    from sequential.runtimes.sandbox.dry_run import dry_run
+
+    names = [field.name for field in task.config.inputs]
+    if task.config.runtime == "native":
+        return dry_run_native(task.code, task=task.identifier, input_names=names)
+    services = _services(engine, task.config)
+    return dry_run(task.code, task=task.identifier, input_names=names, services=services)
 
 
 def place(problem: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """A project as the command line sees it, and `init`, which makes one."""
 
 import contextlib
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -139,6 +140,8 @@ class Project:
         from sequential.runner.engine import Engine
         from sequential.runner.progress import nobody
 
+        if (folder := str(self.folder.resolve())) not in sys.path:
+            sys.path.append(folder)  # native tasks import modules of the project
         end = time.monotonic() + OPENING
         async with contextlib.AsyncExitStack() as stack:
             while True:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     example="""
     create-task my-emails --inputs userId,email
     create-task report --inputs day,limit:integer
+    create-task forecast --native
     """,
 )
 @click.argument("name")
@@ -39,8 +40,15 @@ if TYPE_CHECKING:
     "array or any.",
 )
 @click.option("--description", default="", metavar="TEXT", help="What the task is for.")
+@click.option(
+    "--native",
+    is_flag=True,
+    help="Ordinary Python with any library, not in the sandbox: for code that you trust.",
+)
 @click.pass_obj
-def create_task_command(project: Project, name: str, inputs: str, description: str) -> None:
+def create_task_command(
+    project: Project, name: str, inputs: str, description: str, native: bool
+) -> None:
     """Make a task that runs as it is.
 
     In the folder storage: tasks/NAME/ with code.py, config.json and meta.json.
@@ -52,7 +60,8 @@ def create_task_command(project: Project, name: str, inputs: str, description: s
     check_task_name(name)
     fields = templates.input_fields(inputs)
     text = _text(description)
-    config = TaskConfig(name=name, description=text, inputs=fields)
+    runtime = "native" if native else "sandbox"
+    config = TaskConfig(name=name, description=text, inputs=fields, runtime=runtime)
 
     async def create(engine: "Engine") -> None:
         await _refuse_existing(engine, project, name)

@@ -29,6 +29,7 @@ from sequential.core.policy import check_config
 from sequential.core.transitions import Event
 from sequential.errors import (
     AmbiguousRunError,
+    ConfigError,
     InvalidTransitionError,
     LeaseLostError,
     RunNotFoundError,
@@ -42,7 +43,7 @@ from sequential.runner.news import News
 from sequential.runner.operations import FINAL, Operations
 from sequential.runner.progress import Observer, nobody
 from sequential.runner.task_executor import TaskExecutor
-from sequential.runtimes.registry import Runtimes
+from sequential.runtimes.registry import NATIVE_REFUSED, Runtimes
 from sequential.services.base import Service
 from sequential.services.registry import Services, standard_services
 from sequential.storage.base import StorageAdapter
@@ -70,7 +71,7 @@ class Engine:
         self.services = services
         self.settings = settings
         self._clock = clock or SystemClock()
-        self._runtimes = Runtimes(settings.runner.live_programs)
+        self._runtimes = Runtimes(settings.runner.live_programs, native=settings.runner.native)
         self._stopped = asyncio.Event()
         self._news = News(storage, self._clock)
         self._followed: dict[str, asyncio.Task[TaskRun] | None] = {}
@@ -220,6 +221,8 @@ class Engine:
     async def _create(self, task: str, input: Mapping[str, Any] | None, **fields: Any) -> TaskRun:
         function = await self.get_task(task)
         check_config(function.config)
+        if function.config.runtime == "native" and not self.settings.runner.native:
+            raise ConfigError(NATIVE_REFUSED)
         given = {} if input is None else input
         complete = check_input(function.config, given, self.settings.defaults)
         runner = self.settings.runner

@@ -24,3 +24,4 @@ class RunnerSettings(msgspec.Struct, frozen=True):
     lease: Positive = 60.0  # how long a worker that says nothing keeps its runs
     sweep: Positive | None = None  # between two looks for work; None: what suits the store
     deaths: Count = 3  # a run that ends its sandbox process so often without progress fails
+    native: bool = True  # whether this process runs native tasks: code that may do anything

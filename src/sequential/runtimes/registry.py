@@ -9,18 +9,28 @@ if TYPE_CHECKING:
     from sequential.runtimes.sandbox.pool import SandboxPool
 
 NAMES = ("sandbox", "native")
+NATIVE_REFUSED = (
+    "native tasks do not run here, since they may do anything: an operator allows them with "
+    "`sequential-ecosystem config set runner.native true`"
+)
 
 
 class Runtimes:
     """Makes runtimes and owns what they share, such as the pool of sandbox processes."""
 
-    def __init__(self, processes: int) -> None:
+    def __init__(self, processes: int, *, native: bool = False) -> None:
         self._processes = processes
+        self._native = native
         self._pool: SandboxPool | None = None
 
     def create(self, name: str) -> Runtime:
-        """A runtime for one run; raises `InvalidTaskError` for a name there is not."""
+        """A runtime for one run; raises `InvalidTaskError` for one that there is not, or not here.
+
+        Native code is trusted code, so it takes an operator to say that it may run here.
+        """
         if name == "native":
+            if not self._native:
+                raise InvalidTaskError(NATIVE_REFUSED)
             from sequential.runtimes.native.runtime import NativeRuntime  # noqa: PLC0415
 
             return NativeRuntime()
