@@ -107,7 +107,7 @@ def test_a_warning_is_a_problem_as_well(project: Project, monkeypatch: pytest.Mo
 
 
 def test_a_native_task_is_ordinary_python_and_only_compiled(project: Project) -> None:
-    code = "import csv\nraise SystemExit('run')\nclass A:\n    x: int = 1\nasync def one(a):\n    pass\n"
+    code = "import csv\nraise SystemExit(1)\nclass A: x: int = 1\nasync def one(a): pass\n"
     project.task("one", code, runtime="native")
     assert project("run", "one", "--dry-run").out == "no problems\n"
     project.task("one", "from crm.orders import charge as main\n", runtime="native")
