@@ -52,6 +52,7 @@ class StepStorage(abc.ABC):
     ) -> bool:
         """Replace the state `old` by `new` and store `result`, a step and its data.
 
+        Where there is a result, `old` is a state that nobody else replaces: it names who drives.
         Returns False, having written nothing, when the state is not `old`. After a crash in the
         middle there may be the result without the new state, never the new state alone.
         """

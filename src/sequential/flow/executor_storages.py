@@ -94,7 +94,7 @@ class FolderStepStorage(StepStorage):
 
     def _swap(self, id: str, old: State | None, new: State, result: tuple[int, Any] | None) -> bool:
         state = self._place(id) / "state.json"
-        aside = self._place(id) / f"step-{uuid.uuid4().hex}.new"
+        aside = self._path / f".new-{uuid.uuid4().hex}"
         if self._read(state) != old:
             return False
         try:
@@ -104,6 +104,7 @@ class FolderStepStorage(StepStorage):
                 if self._read(state) != old:
                     return False
                 if result is not None:
+                    files.make_folder(str(state.parent))
                     aside.replace(self._result(id, result[0]))
                 self._write(state, new)
                 return True
@@ -116,6 +117,7 @@ class FolderStepStorage(StepStorage):
     def _locked(self) -> Iterator[None]:
         import fcntl  # noqa: PLC0415 - Windows lacks it, and may use the other storages
 
+        files.make_folder(str(self._path))
         with self._mutex, (self._path / ".lock").open("ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
@@ -208,18 +210,24 @@ class AdapterStepStorage(StepStorage):
         if run is None or run.result != old:
             return False
         changed = evolve(run, turn=run.turn + 1, result=new, updated_at=_now())
-        calls: tuple[StackRun, ...] = ()
-        if result is not None:
-            calls = (_call(run.id, *result),)
-            if await self._adapter.get_stack_run(calls[0].id) is None:
-                # An amendment changes calls and makes none.
-                empty = evolve(calls[0], status=CallStatus.PENDING, result=None, error=None)
-                await self._adapter.create_stack_run(empty)
+        call = _call(run.id, *result) if result is not None else None
+        amendment = Amendment(changed, (call,) if call else ())
         try:
-            await self._adapter.amend(run, Amendment(changed, calls))
+            await self._amend(run, amendment, call)
         except (RunChangedError, RunNotFoundError):
             return False
         return True
+
+    async def _amend(self, run: TaskRun, amendment: Amendment, call: StackRun | None) -> None:
+        """An amendment changes calls; most stores write one that is new as well, some refuse it."""
+        try:
+            await self._adapter.amend(run, amendment)
+        except StorageError:
+            if call is None or await self._adapter.get_stack_run(call.id) is not None:
+                raise
+            empty = evolve(call, status=CallStatus.PENDING, result=None, error=None)
+            await self._adapter.create_stack_run(empty)
+            await self._adapter.amend(run, amendment)
 
     async def _create(self, id: str, state: State, result: tuple[int, Any] | None) -> bool:
         now = _now()
