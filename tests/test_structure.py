@@ -49,7 +49,7 @@ MAY_IMPORT = {
         *("flow", "core", "errors", "config", "runner", "storage.files"),  # files that last
         *(f"{family}.{door}" for family in FAMILIES for door in ("base", "registry")),
     },
-    "edge": {"edge", "core", "errors", "config", "runner"},
+    "edge": {"edge", "core", "errors", "config", "runner", "services.base"},
     "task": set(),  # tasks import it where nothing else of ours is
     "testing": {"testing", "core", "errors", "runner.clock"}
     | {f"{family}.base" for family in FAMILIES},
