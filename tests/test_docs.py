@@ -8,6 +8,7 @@ treated:
     <!-- server: postgres -->    run on a server of the tests instead of the one it names; or redis
     <!-- exit: 1 -->             the last command of the block ends with this code
     <!-- task: name -->          Python for code.py of this task: it goes through the dry run
+    <!-- native: name -->        the same for a native task
     <!-- run -->                 a Python program: it is run in the session's folder
     <!-- service -->             Python for services/<name>.py: it is loaded
 """
@@ -34,6 +35,7 @@ from practice_api import PracticeApi
 
 from sequential import TaskConfig, errors
 from sequential.config import ProjectFile
+from sequential.runtimes.native.dry_run import dry_run as dry_run_native
 from sequential.runtimes.sandbox.dry_run import dry_run
 from sequential.services.discovery import load_services
 from support.postgres_server import postgres_server
@@ -198,6 +200,13 @@ def test_task_code_passes_the_dry_run(block: Block) -> None:
 
 
 @pytest.mark.parametrize(
+    "block", [b for b in blocks("python") if b.kind == "native"], ids=lambda b: b.id
+)
+def test_native_code_passes_its_dry_run(block: Block) -> None:
+    assert dry_run_native(block.text, task=block.note) == []
+
+
+@pytest.mark.parametrize(
     "block", [b for b in blocks("python") if b.kind == "run"], ids=lambda b: b.id
 )
 def test_programs_run(block: Block, tmp_path: Path) -> None:
@@ -241,7 +250,7 @@ def test_only_what_installs_is_skipped() -> None:
 def test_comments_are_known() -> None:
     kinds = {block.kind for block in blocks("bash", "python", "json", "text", "mermaid", "toml")}
 
-    assert kinds <= {"", "skip", "server", "exit", "task", "run", "service", "generated"}
+    assert kinds <= {"", "skip", "server", "exit", "task", "native", "run", "service", "generated"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
