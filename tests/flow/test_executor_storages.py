@@ -44,7 +44,7 @@ HOSTILE = [
     "*",
     "$1",
 ]
-TREE = {
+TREE: dict[str, Any] = {
     "text": 'quote " and \u0000 and 💥',
     "numbers": [1, -1.5, 1e300, 10**30],
     "$tagged": None,
@@ -136,14 +136,14 @@ async def test_deleting_takes_all_results_with_it(storage: StepStorage) -> None:
 
 
 async def test_ids_are_told_apart_whatever_they_hold(storage: StepStorage) -> None:
-    for number, id in enumerate(HOSTILE):
-        assert await storage.swap(id, None, {"step": 0, "n": number}, (-1, {"input": number})), id
-    for number, id in enumerate(HOSTILE):
-        assert await storage.swap(id, {"step": 0, "n": number}, {"step": 1, "n": number}, (0, {}))
+    for n, one in enumerate(HOSTILE):
+        assert await storage.swap(one, None, {"step": 0, "n": n}, (-1, {"input": n})), one
+    for n, one in enumerate(HOSTILE):
+        assert await storage.swap(one, {"step": 0, "n": n}, {"step": 1, "n": n}, (0, {}))
 
-    for number, id in enumerate(HOSTILE):
-        assert await storage.get(id) == {"step": 1, "n": number}
-        assert await storage.get_result(id, -1) == {"input": number}
+    for n, one in enumerate(HOSTILE):
+        assert await storage.get(one) == {"step": 1, "n": n}
+        assert await storage.get_result(one, -1) == {"input": n}
     await storage.delete(HOSTILE[0])
     assert await storage.get(HOSTILE[1]) == {"step": 1, "n": 1}
 
@@ -188,7 +188,7 @@ async def test_a_whole_workflow_on_every_storage(storage: StepStorage) -> None:
             yield {"__save": True}
         return seen
 
-    flow = create_flow_executor(storage, call=lambda category, name, input: input)
+    flow = create_flow_executor(storage, call=lambda category, name, given: given)
     paused = [await flow.execute(workflow, "exec-1", {"n": 3}) for _ in range(6)]
     result = await flow.execute(workflow, "exec-1")
 
@@ -219,6 +219,7 @@ async def test_the_layouts_are_those_that_are_documented(
     keys = sorted([key.decode() async for key in redis._client.scan_iter(f"{prefix}*")])
     assert keys == [f"{prefix}exec-1", f"{prefix}exec-1:-1", f"{prefix}exec-1:0"]
     assert isinstance(sqlite, SQLStepStorage)
+    assert sqlite._connection
     rows = sqlite._connection.execute("SELECT id, step FROM executions").fetchall()
     assert rows == [("exec-1", 1)]
     rows = sqlite._connection.execute("SELECT exec_id, step FROM results ORDER BY step").fetchall()
@@ -269,5 +270,5 @@ def test_names_are_safe_and_short(id: str) -> None:
 
 
 def test_names_differ() -> None:
-    assert len({safe_name(id) for id in HOSTILE}) == len(HOSTILE)
+    assert len({safe_name(one) for one in HOSTILE}) == len(HOSTILE)
     assert safe_name("exec-1_b") == "exec-1_b"

@@ -160,7 +160,7 @@ class StorageOpener:
         os.environ["FIRESTORE_EMULATOR_HOST"] = self._request.getfixturevalue(
             "firestore_server"
         ).address
-        client = firestore.Client(project="demo", credentials=AnonymousCredentials())
+        client = firestore.Client(project="demo", credentials=AnonymousCredentials())  # type: ignore[no-untyped-call]
         self._open.callback(client.close)
         return FirestoreStepStorage(client, collection=self._mark)
 

@@ -37,8 +37,7 @@ class Program:
     """A workflow that is being run, sync or async generator alike."""
 
     def __init__(self, function: Callable[..., Any], input: Any) -> None:
-        takes_input = bool(inspect.signature(function).parameters)
-        running = function(input) if takes_input else function()
+        running = function(input) if _takes_input(function) else function()
         if not (inspect.isgenerator(running) or inspect.isasyncgen(running)):
             if inspect.iscoroutine(running):
                 running.close()
@@ -133,6 +132,13 @@ def place_of(running: Any) -> Frame:
     source = linecache.getline(code.co_filename, line).strip()
     file = Path(code.co_filename).name
     return Frame(file=file, line=line, function=code.co_name, source=source)
+
+
+def _takes_input(function: Callable[..., Any]) -> bool:
+    try:
+        return bool(inspect.signature(function).parameters)
+    except (TypeError, ValueError):  # a function written in C may not tell
+        return True
 
 
 def _shown(yielded: Any) -> str:
