@@ -19,23 +19,44 @@ if TYPE_CHECKING:
         FolderStepStorage,
         MemoryStepStorage,
     )
+    from sequential.flow.firestore_storage import FirestoreStorage
+    from sequential.flow.flow_task import FetchRequest, FlowStatus, FlowTask
+    from sequential.flow.redis_storage import RedisStorage
+    from sequential.flow.sequential_flow import SequentialFlow
+    from sequential.flow.sql_storage import SQLStorage
+    from sequential.flow.storages import CustomStorage, InMemoryStorage
 
 _HOMES = {
     "executor": ("FlowExecutor", "create_flow_executor"),
     "executor_databases": ("FirestoreStepStorage", "RedisStepStorage", "SQLStepStorage"),
     "executor_storage": ("StepStorage",),
     "executor_storages": ("AdapterStepStorage", "FolderStepStorage", "MemoryStepStorage"),
+    "firestore_storage": ("FirestoreStorage",),
+    "flow_task": ("FetchRequest", "FlowStatus", "FlowTask"),
+    "redis_storage": ("RedisStorage",),
+    "sequential_flow": ("SequentialFlow",),
+    "sql_storage": ("SQLStorage",),
+    "storages": ("CustomStorage", "InMemoryStorage"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "AdapterStepStorage",
+    "CustomStorage",
+    "FetchRequest",
     "FirestoreStepStorage",
+    "FirestoreStorage",
     "FlowExecutor",
+    "FlowStatus",
+    "FlowTask",
     "FolderStepStorage",
+    "InMemoryStorage",
     "MemoryStepStorage",
     "RedisStepStorage",
+    "RedisStorage",
     "SQLStepStorage",
+    "SQLStorage",
+    "SequentialFlow",
     "StepStorage",
     "create_flow_executor",
 ]
