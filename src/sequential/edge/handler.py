@@ -23,7 +23,7 @@ from sequential.edge import routes
 from sequential.edge.hops import Fire, Hops, Schedule
 from sequential.edge.link_service import LinkService
 from sequential.edge.links import Claim, Links
-from sequential.edge.message import Event, Refused, Request, Response, public_url
+from sequential.edge.message import Event, Refused, Request, Response, checked_url
 from sequential.edge.warm import Bridge, OpenEngine, WarmEngine
 from sequential.errors import ConfigError
 from sequential.runner.engine import Engine
@@ -74,7 +74,8 @@ class Edge:
         self._signer: Links | None = None
         self._token = os.environ.get("SEQUENTIAL_TOKEN", "") if token is None else token
         self._is_open = is_open
-        self._base_url = base_url.rstrip("/")
+        told = base_url or os.environ.get("SEQUENTIAL_PUBLIC_URL", "").strip()
+        self._base_url = checked_url(told) if told else ""
         self._reached_at = ""
         self.largest_body = largest_body
         self._warm = WarmEngine(self._open if isinstance(storage, str) else storage)
@@ -91,7 +92,7 @@ class Edge:
     @property
     def base_url(self) -> str:
         """Where this function is reached, as far as it is known by now."""
-        return self._base_url or public_url() or self._reached_at
+        return self._base_url or self._reached_at
 
     async def handle(self, request: Request) -> Response:
         """Answer a request; everything that has to be kept is in the store by then.

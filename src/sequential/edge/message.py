@@ -1,6 +1,5 @@
 """What goes in and out of `Edge.handle`: a request and a response as plain data."""
 
-import os
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -8,6 +7,7 @@ from urllib.parse import parse_qsl, urlsplit
 import msgspec
 
 from sequential.core.model import TaskRun
+from sequential.errors import ConfigError
 
 _PRIVATE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 _encoder = msgspec.json.Encoder()
@@ -36,7 +36,12 @@ class Request(msgspec.Struct, frozen=True):
         host = self.headers.get("host", "")
         if not host or not set(host).isdisjoint("/?#@\\ \t\r\n"):
             return ""
-        name = urlsplit(f"//{host}").hostname or ""
+        try:
+            name = urlsplit(f"//{host}").hostname
+        except ValueError:
+            name = None
+        if not name:
+            return ""
         usual = "http" if name == "localhost" or name.startswith("127.") else "https"
         said = self.headers.get("x-forwarded-proto", usual)
         return f"{said if said in ('http', 'https') else usual}://{host}"
@@ -117,6 +122,13 @@ def query_of(text: str) -> dict[str, str]:
     return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=100))
 
 
-def public_url() -> str:
-    """What the operator says in `SEQUENTIAL_PUBLIC_URL`, if anything."""
-    return os.environ.get("SEQUENTIAL_PUBLIC_URL", "").strip().rstrip("/")
+def checked_url(url: str) -> str:
+    """An address without a slash at its end; raises `ConfigError` when it cannot be one."""
+    try:
+        parts = urlsplit(url)
+        is_right = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        is_right = False
+    if not is_right:
+        raise ConfigError(f"{url!r} is not the address of a function: use https://<host>")
+    return url.rstrip("/")
