@@ -15,8 +15,8 @@ PREFIX = "seq-flow:"
 # as JSON, the time it expires in milliseconds or "".
 _SWAP = """
 if ARGV[1] ~= '*' and (redis.call('HGET', KEYS[1], 'revision') or '') ~= ARGV[1] then return 0 end
-if ARGV[2] == '' then return redis.call('DEL', KEYS[1]) end
 redis.call('DEL', KEYS[1])
+if ARGV[2] == '' then return 1 end
 redis.call('HSET', KEYS[1], 'revision', ARGV[2], 'data', ARGV[3])
 if ARGV[4] ~= '' then redis.call('PEXPIREAT', KEYS[1], ARGV[4]) end
 return 1
