@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 
 def to_text(moment: datetime) -> str:
     """The text of an aware `datetime`, cut to milliseconds."""
-    utc = moment.astimezone(UTC).replace(tzinfo=None)
-    return utc.isoformat(timespec="milliseconds") + "Z"
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    return moment.isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
 def from_text(text: str) -> datetime:

@@ -205,7 +205,8 @@ class Drive:
         if not self._program.is_live or self._program.stays:
             await self._clock.wait(self._changed, remaining)
             return
-        if await self._wait(GRACE, remaining):
+        await asyncio.sleep(0)  # what a local service answers is there by then, without a timer
+        if self._changed.is_set() or await self._wait(GRACE, remaining):
             return
         self._program.lend(self._changed)
         if not self._program.is_unwanted:

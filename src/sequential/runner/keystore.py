@@ -143,6 +143,11 @@ class CallSecrets:
         self._allow = allow
         self._used: dict[str, str] = {}
 
+    @property
+    def are_used(self) -> bool:
+        """Whether the attempt has got any."""
+        return bool(self._used)
+
     async def get(self, name: str) -> str:
         """A value by name; `CallError` if there is none, or if the task may not use it."""
         try:

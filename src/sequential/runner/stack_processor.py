@@ -25,6 +25,9 @@ from sequential.services.base import CallContext, CallError, NotYet, TryAgain
 from sequential.services.registry import Services
 
 
+Arguments = tuple[list[Any], dict[str, Any]]
+
+
 class Attempt(msgspec.Struct, frozen=True):
     """What one attempt brought: an outcome, or a time for the next attempt."""
 
@@ -44,10 +47,12 @@ class StackProcessor:
         self._keys = keys
         self._clock = clock
         self._room = asyncio.Semaphore(most)
+        self._read: tuple[Any, Arguments] = (None, ([], {}))  # the call that was read last
 
     def due_at(self, call: StackRun, allow: Allow, now: str) -> str | None:
         """When a new call is to be performed; None: at once."""
-        args, kwargs = values.arguments_from_json(call.input)
+        args, kwargs = arguments = values.arguments_from_json(call.input)
+        self._read = (call.input, arguments)
         try:
             service = self._services.get(call.service, allow)
             seconds = service.due_after(call.method, args, kwargs)
@@ -103,11 +108,21 @@ class StackProcessor:
             secrets=secrets,
         )
         attempt = await self._answered(run, call, context)
+        if not secrets.are_used:
+            return attempt
         return evolve(attempt, outcome=secrets.redaction.outcome(attempt.outcome))
+
+    def _arguments(self, call: StackRun) -> Arguments:
+        """What a call is performed with; most are performed right after `due_at` has read them."""
+        tree, arguments = self._read
+        if tree is not call.input or tree is None:
+            return values.arguments_from_json(call.input)
+        self._read = (None, ([], {}))
+        return arguments
 
     async def _answered(self, run: TaskRun, call: StackRun, context: CallContext) -> Attempt:
         try:
-            args, kwargs = values.arguments_from_json(call.input)
+            args, kwargs = self._arguments(call)
             service = self._services.get(call.service, run.config.allow)
             value = await service.call(call.method, args, kwargs, context)
             return Attempt(Outcome(value=value))

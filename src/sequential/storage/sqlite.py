@@ -111,10 +111,9 @@ class SqliteAdapter(SqliteRecords):
         held = self._held.get(run.id)
         known = held.take(commit.token) if held else Known()
         statements = sqlite_commit.statements(commit, known)
+        write = self.database.write if len(self._held) > 1 else self.database.write_alone
         try:
-            await self.database.write(
-                lambda connection: sqlite_commit.write(connection, commit, statements)
-            )
+            await write(lambda connection: sqlite_commit.write(connection, commit, statements))
         except LeaseLostError:
             self._drop(run.id, commit.token)
             raise

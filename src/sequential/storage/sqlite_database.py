@@ -61,6 +61,10 @@ class Database:
         """Perform `work`, all or nothing; it has reached the disk when this returns."""
         return await self._explained(self.opened().writer.submit(work))
 
+    async def write_alone(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """The same when nothing else is going on in this process."""
+        return await self._explained(self.opened().writer.submit_alone(work))
+
     async def write_for(self, run_id: str, statements: list[Statement]) -> None:
         """Write what belongs to a run; raises `RunNotFoundError`."""
 
