@@ -192,10 +192,11 @@ async def test_the_callback_is_fired_and_not_waited_for(storage: MemoryStepStora
 
     async def resume(id: str) -> None:
         await begin.wait()
-        results.append(await flow.execute(workflow, id))
+        results.append(await executor.execute(workflow, id))
 
-    async with create_flow_executor(storage, call=Api(), resume=resume) as flow:
-        first = await flow.execute(workflow, "exec-1", {"user_id": 123})
+    executor = create_flow_executor(storage, call=Api(), resume=resume)
+    async with executor:
+        first = await executor.execute(workflow, "exec-1", {"user_id": 123})
         assert results == []
         begin.set()
 

@@ -204,7 +204,8 @@ def main() -> None:
             status, output = in_child(again)
             assert status == 0, (status, n, boundary)
         report |= json.loads(output) | {"calls": log.read_text().splitlines()}
-        report["over"] &= killed
+        if not killed:
+            report["over"] = False
         print(json.dumps(report), flush=True)
         if not killed:
             return
