@@ -1,10 +1,8 @@
 """The storages of `SequentialFlow`, on real servers: what is kept comes back, one swap wins."""
 
 import asyncio
-import itertools
-import secrets
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -25,63 +23,20 @@ from sequential.flow import (
 )
 from sequential.flow.storages import GivenStorage
 from support.firestore_server import FirestoreServer
-from support.flow_places import TextFiles, firestore_at, opened
-from support.postgres_server import PostgresServer, postgres_server
+from support.flow_places import (
+    RECORDS,
+    TextFiles,
+    firestore_client,
+    flow_firestore,
+    flow_postgres,
+    opened,
+    place_of,
+)
 from support.valkey_server import ValkeyServer, shared_valkey
 
-__all__ = ["shared_valkey"]
+__all__ = ["flow_firestore", "flow_postgres", "place_of", "shared_valkey"]
 
 NOW, LATER = "2026-11-21T10:00:00.000Z", "2099-01-01T00:00:00.000Z"
-RECORDS = [
-    *("memory", "files", "bucket", "redis", "redis-client", "sqlite", "sqlite-factory"),
-    *("postgres", "query", "firestore"),
-]
-_numbers = itertools.count()
-
-
-@pytest.fixture(scope="session")
-def flow_postgres() -> Iterator[PostgresServer]:
-    try:
-        with postgres_server() as server:
-            yield server
-    except LookupError as error:
-        pytest.skip(str(error))
-
-
-@pytest.fixture(scope="session")
-def flow_firestore() -> Iterator[FirestoreServer]:
-    server = FirestoreServer()
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def place_of(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    """Makes the place of a new storage of a kind, on the server that it needs."""
-
-    def place(kind: str) -> str:
-        number = next(_numbers)
-        if kind in ("redis", "redis-client"):
-            valkey: ValkeyServer = request.getfixturevalue("shared_valkey")
-            return f"{kind} unix://{valkey.socket} {number}:"
-        if kind in ("postgres", "query"):
-            server: PostgresServer = request.getfixturevalue("flow_postgres")
-            name = f"flow{secrets.token_hex(6)}"
-            create_schema(server.url, name)
-            return f"{kind} {server.url}&options=-csearch_path%3D{name}"
-        if kind == "firestore":
-            firestore: FirestoreServer = request.getfixturevalue("flow_firestore")
-            return f"firestore flows{secrets.token_hex(6)} {firestore.address}"
-        return f"{kind} {tmp_path / f'{number}.db'}"
-
-    return place
-
-
-def create_schema(url: str, name: str) -> None:
-    import psycopg
-
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(f"CREATE SCHEMA {name}".encode())
 
 
 @pytest.fixture(params=RECORDS)
@@ -280,11 +235,7 @@ def test_redis_says_what_is_no_address() -> None:
 async def test_firestore_refuses_what_does_not_fit_into_a_document(
     flow_firestore: FirestoreServer,
 ) -> None:
-    from google.auth.credentials import AnonymousCredentials
-    from google.cloud import firestore
-
-    with firestore_at(flow_firestore.address):
-        client = firestore.Client(project="demo", credentials=AnonymousCredentials())
+    client = firestore_client("demo", flow_firestore.address)
     storage = FirestoreStorage(client)
     with pytest.raises(StorageError, match="a document of Firestore holds 1000000"):
         await storage.save(task(vm_state="x" * 1_000_001))
