@@ -1,0 +1,128 @@
+"""`http.client` and what is built on it: urllib, requests, urllib3, httplib2, botocore.
+
+A connection of a task leads to the journal instead of the network: it has a socket that reads the
+request and hands out the recorded answer. The libraries notice nothing, so their cookies, streams,
+adapters and retries work as ever.
+"""
+
+import functools
+import io
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from sequential.runtimes.native.execution import Execution
+from sequential.runtimes.native.http_message import answer_to, code_of
+from sequential.runtimes.native.http_wire import Wire, written
+from sequential.runtimes.native.patches import execution
+
+_HTTPS = 443
+# Libraries tell these from a failure while an answer is read, and call them by names of their own.
+_BEFORE_AN_ANSWER = frozenset({"refused", "unknown_host", "unreachable"})
+
+
+class JournalSocket:
+    """Stands where a connection has its socket."""
+
+    def __init__(self, running: Execution, origin: str, timeout: Any) -> None:
+        self.running = running
+        self._wire = Wire(origin)
+        self._answer = b""
+        self._error: Exception | None = None
+        self.settimeout(timeout)
+
+    def sendall(self, data: bytes, flags: int = 0) -> None:
+        """Take a piece of a request; the call is made when it is complete."""
+        request = self._wire.feed(data)
+        if request is None:
+            return
+        request = request._replace(timeout=self._timeout)
+        try:
+            value = self.running.call_blocking(request.requested(self.running))
+        except OSError as error:
+            if code_of(error) == "unknown_host":
+                raise socket.gaierror(socket.EAI_NONAME, str(error)) from error
+            if code_of(error) in _BEFORE_AN_ANSWER:
+                raise
+            self._error = error
+        else:
+            self._answer = written(answer_to(request, value))
+
+    def makefile(self, mode: str = "rb", *args: Any, **more: Any) -> io.BufferedReader:
+        """The answer, to be read."""
+        if self._error is not None:
+            raise self._error
+        return io.BufferedReader(io.BytesIO(self._answer))
+
+    def settimeout(self, seconds: Any) -> None:
+        is_given = isinstance(seconds, int | float) and seconds > 0
+        self._timeout = float(seconds) if is_given else None
+
+    def gettimeout(self) -> float | None:
+        return self._timeout
+
+    def setsockopt(self, *option: Any) -> None: ...
+
+    def shutdown(self, how: int) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def patch(module: Any) -> None:
+    """Cover `http.client`, the connections of the standard library."""
+    patch_connections(module.HTTPConnection)
+    if hasattr(module, "HTTPSConnection"):  # missing in a Python without TLS
+        patch_connections(module.HTTPSConnection)
+    module.HTTPConnection.putrequest = _beginning(module.HTTPConnection.putrequest)
+
+
+def patch_connections(*kinds: Any) -> None:
+    """Cover classes of connections that connect in a way of their own."""
+    for kind in kinds:
+        kind.connect = _connecting(kind.connect)
+
+
+def patch_urllib3(module: Any) -> None:
+    """Cover `urllib3.connection`."""
+    patch_connections(module.HTTPConnection, module.HTTPSConnection)
+
+
+def patch_httplib2(module: Any) -> None:
+    """Cover `httplib2`."""
+    patch_connections(module.HTTPConnectionWithTimeout, module.HTTPSConnectionWithTimeout)
+
+
+def _connecting(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def connect(self: Any, *args: Any, **kwargs: Any) -> Any:
+        running = execution()
+        if running is None:
+            return original(self, *args, **kwargs)
+        self.sock = JournalSocket(running, _origin(self), self.timeout)
+        if hasattr(self, "is_verified"):
+            self.is_verified = True  # by the http service
+        return None
+
+    return connect
+
+
+def _beginning(original: Callable[..., Any]) -> Callable[..., Any]:
+    """A connection that was opened outside of the task, or by another one, is not for this one."""
+
+    @functools.wraps(original)
+    def putrequest(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.sock is not None and getattr(self.sock, "running", None) is not execution():
+            self.close()
+        return original(self, *args, **kwargs)
+
+    return putrequest
+
+
+def _origin(connection: Any) -> str:
+    host = getattr(connection, "_tunnel_host", None)  # behind a proxy
+    port = connection._tunnel_port if host else connection.port
+    host = host or connection.host
+    scheme = "https" if connection.default_port == _HTTPS else "http"
+    authority = f"[{host}]" if ":" in host else host
+    is_default = port in (None, connection.default_port)
+    return f"{scheme}://{authority}" if is_default else f"{scheme}://{authority}:{port}"

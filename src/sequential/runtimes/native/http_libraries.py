@@ -1,0 +1,61 @@
+"""The HTTP libraries whose requests become calls of the run, each from when it is imported."""
+
+import asyncio
+import functools
+import os
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+from sequential.runtimes.native import http_aiohttp, http_client, http_httpx, patches
+from sequential.runtimes.native.importing import ImportHook, rebind
+
+
+@functools.cache
+def install() -> None:
+    """Cover them; only the first call does anything."""
+    ImportHook(
+        {
+            "aiohttp": http_aiohttp.patch,
+            "botocore.compat": functools.partial(_patch_clock, name="get_current_datetime"),
+            "google.auth._helpers": functools.partial(_patch_clock, name="utcnow"),
+            "http.client": http_client.patch,
+            "httplib2": http_client.patch_httplib2,
+            "httpx": http_httpx.patch,
+            "httpx2": http_httpx.patch,
+            "urllib3.connection": http_client.patch_urllib3,
+        }
+    ).install()
+    _rebind_replaced()
+
+
+def _rebind_replaced() -> None:
+    """Reach libraries that were imported before, and took what `patches` has replaced, by name."""
+    new = [
+        one
+        for module in (asyncio, os, random, time)
+        for one in vars(module).values()
+        if getattr(one, "__globals__", None) is vars(patches)
+    ]
+    rebind({one.__wrapped__: one for one in new})
+
+
+def _patch_clock(module: Any, name: str) -> None:
+    """Take the time from the run where a library signs requests with it.
+
+    It asks `datetime`, a built-in type that cannot be changed, and what it signs is part of what
+    it sends.
+    """
+    if callable(original := getattr(module, name, None)):
+        setattr(module, name, _clock(original))
+
+
+def _clock(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def moment(*args: Any, **kwargs: Any) -> Any:
+        running = patches.execution()
+        real = original(*args, **kwargs)
+        return real if running is None else running.now().replace(tzinfo=real.tzinfo)
+
+    return moment
