@@ -194,7 +194,7 @@ async def test_nobody_listens(http: HttpService) -> None:
         )
         assert again
         assert failure.type == "OSError"
-        assert failure.code == "network"
+        assert failure.code == "unreachable"
         assert failure.message == (
             f"POST http://{host}:{port}/a?token=...: "
             f"cannot connect to {host}:{port}: connection refused"

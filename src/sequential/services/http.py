@@ -113,8 +113,7 @@ class HttpService:
             )
             raise _failed(request, failure, lasting=False) from None
         except NetworkError as error:
-            code = "timeout" if error.type == "TimeoutError" else "network"
-            failure = Failure(error.type, f"{request}: {error}", code=code)
+            failure = Failure(error.type, f"{request}: {error}", code=error.code)
             raise _failed(request, failure, lasting=error.lasting) from error
 
     async def _follow(self, request: Request, policy: Policy, secrets: Secrets) -> Answer:

@@ -36,11 +36,18 @@ _clearance: ContextVar[Clearance] = ContextVar("clearance")
 
 
 class NetworkError(Exception):
-    """No usable answer. `type` is the exception of the task; `lasting`: no use in trying again."""
+    """No usable answer. `type` is the exception of the task; `lasting`: no use in trying again.
 
-    def __init__(self, message: str, type: str = "OSError", *, lasting: bool = False) -> None:
+    `code` is for machines: `network`, or, where there was no connection, `unknown_host`,
+    `unreachable` or `connect_timeout`.
+    """
+
+    def __init__(
+        self, message: str, type: str = "OSError", *, code: str = "network", lasting: bool = False
+    ) -> None:
         super().__init__(message)
         self.type = type
+        self.code = code
         self.lasting = lasting
 
 
@@ -182,11 +189,17 @@ def _network_error(error: Exception, request: Request, settings: HttpSettings) -
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         cause = error.certificate_error
         reason = getattr(cause, "verify_message", "") or str(cause)
-        return NetworkError(f"the certificate was not accepted: {reason}", lasting=True)
+        message = f"the certificate was not accepted: {reason}"
+        return NetworkError(message, code="unreachable", lasting=True)
     if isinstance(error, aiohttp.ClientConnectorError):
-        return NetworkError(f"cannot connect to {request.target.authority}: {_reason(error)}")
+        is_unknown = isinstance(error.os_error, socket.gaierror)
+        return NetworkError(
+            f"cannot connect to {request.target.authority}: {_reason(error)}",
+            code="unknown_host" if is_unknown else "unreachable",
+        )
     if isinstance(error, aiohttp.ServerTimeoutError | TimeoutError):
-        return NetworkError(f"no connection within {settings.connect_timeout:g} s", "TimeoutError")
+        message = f"no connection within {settings.connect_timeout:g} s"
+        return NetworkError(message, "TimeoutError", code="connect_timeout")
     if isinstance(error, aiohttp.InvalidURL):
         return NetworkError("the URL cannot be used", "ValueError", lasting=True)
     if isinstance(error, aiohttp.ServerDisconnectedError):
