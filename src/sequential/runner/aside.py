@@ -4,6 +4,7 @@ A cache like a snapshot: a program is used again only for the very turn in which
 and may be dropped at any time.
 """
 
+import asyncio
 from collections import OrderedDict
 from typing import NamedTuple
 
@@ -18,8 +19,13 @@ class Resting(NamedTuple):
 
     turn: int
     code: str
+    created_at: str
     runtime: Runtime
     waiting: tuple[int, ...]
+
+    def fits(self, run: TaskRun) -> bool:
+        """Whether this is what the program of a run is now, and not of another with its id."""
+        return (self.turn, self.code, self.created_at) == (run.turn, run.code, run.created_at)
 
 
 class Aside:
@@ -31,7 +37,7 @@ class Aside:
     async def put(self, run: TaskRun, runtime: Runtime, waiting: tuple[int, ...]) -> None:
         """Keep the program of a run that was parked."""
         known = self._resting.pop(run.id, None)
-        self._resting[run.id] = Resting(run.turn, run.code, runtime, waiting)
+        self._resting[run.id] = Resting(run.turn, run.code, run.created_at, runtime, waiting)
         if known is not None:
             await known.runtime.close()
         while len(self._resting) > MOST:
@@ -43,13 +49,13 @@ class Aside:
         resting = self._resting.pop(run.id, None)
         if resting is None:
             return None
-        if (resting.turn, resting.code) == (run.turn, run.code):
+        if resting.fits(run):
             return resting
         await resting.runtime.close()
         return None
 
     async def close(self) -> None:
         """Drop them all."""
-        while self._resting:
-            _, resting = self._resting.popitem()
-            await resting.runtime.close()
+        resting = [one.runtime.close() for one in self._resting.values()]
+        self._resting.clear()
+        await asyncio.gather(*resting)

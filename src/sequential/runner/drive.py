@@ -11,7 +11,9 @@ committed by itself, so it survives whatever happens until the program can take 
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from asyncio import FIRST_COMPLETED
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import Any, TypeVar
 
 from sequential.core import journal, times
 from sequential.core.model import (
@@ -37,6 +39,7 @@ from sequential.errors import (
     NonDeterminismError,
     RuntimeDiedError,
 )
+from sequential.runner.cancelling import cancel
 from sequential.runner.clock import Clock
 from sequential.runner.live_program import LiveProgram
 from sequential.runner.open_calls import OpenCalls, cancelled, earliest
@@ -45,9 +48,12 @@ from sequential.runner.settings import RunnerSettings
 from sequential.runner.stack_processor import StackProcessor
 from sequential.storage.base import StorageAdapter
 
+T = TypeVar("T")
+
 GRACE = 0.005  # seconds a program keeps its room in any case: many calls are answered by then
 ORPHAN_LOOK = 3600.0  # seconds; usually who ends a parent ends its children
 MANY = 5  # child runs that are looked at together
+LINGER = 5.0  # seconds that a program goes on computing after its run was to stop
 REPLAY_COST = 150e-6  # seconds to replay a turn, about; compared with the cost of a snapshot
 
 
@@ -92,6 +98,7 @@ class Drive:
         self._advancing = False
         self._turns = 0  # that this drive has committed
         self._stopping = False
+        self._halted = asyncio.Event()
         self._error: BaseException | None = None
         self._calls.offer(run.events)
         self.answers = run.answers  # as many as were offered to the calls
@@ -107,7 +114,7 @@ class Drive:
                 self._advancing = True
                 await self._revive()
                 self._advancing = False
-            if self.run.status is Status.RUNNING:
+            if self.run.status is Status.RUNNING and not self._stopping:
                 self._calls.attend()
             while self.run.status is Status.RUNNING:
                 if self._until is not None and self._until <= time.monotonic() and self._turns:
@@ -127,6 +134,7 @@ class Drive:
         self._stopping = True
         self._error = self._error or error
         self._changed.set()
+        self._halted.set()
 
     async def look(self) -> None:
         """Something happened to the run in the store: take in what came from outside."""
@@ -238,12 +246,14 @@ class Drive:
 
     async def _revive(self) -> bool:
         try:
-            replayed = await self._program.revive(self.run)
+            replayed = await self._in_time(self._program.revive(self.run))
         except RuntimeDiedError as error:
             await self._died(error)
             return False
         except (NonDeterminismError, InvalidTaskError) as error:
             await self._end(Failure(type="RuntimeError", message=str(error), code=error.code))
+            return False
+        if replayed is None:
             return False
         if replayed:
             turns = "1 turn" if replayed == 1 else f"{replayed} turns"
@@ -258,15 +268,40 @@ class Drive:
         try:
             now = self._now() if self.run.turn else (self.run.started_at or self._now())
             outcomes = [(call.sequence, journal.outcome_of(call)) for call in batch]
-            turn = await self._program.advance(self.run, outcomes, times.from_text(now))
-            await self._commit_turn(turn, batch, now)
-            self._turns += 1
+            advancing = self._program.advance(self.run, outcomes, times.from_text(now))
+            turn = await self._in_time(advancing)
+            if turn is not None:
+                await self._commit_turn(turn, batch, now)
+                self._turns += 1
         except RuntimeDiedError as error:
             await self._died(error)
         except (NonDeterminismError, InvalidTaskError) as error:
             await self._end(Failure(type="RuntimeError", message=str(error), code=error.code))
         finally:
             self._advancing = False
+
+    async def _in_time(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """What the program does now; None if it was given up, for a stop or the run's deadline.
+
+        A sandbox has limits of its own. A native program may compute for as long as the run may
+        take; when the run is stopped, what it did since its last call is done again later.
+        """
+        if not self._program.may_linger(self.run):
+            return await work
+        working = asyncio.create_task(work)
+        halted = asyncio.create_task(self._halted.wait())
+        try:
+            most = self._seconds_until(self.run.deadline) if self.run.deadline else None
+            await asyncio.wait([working, halted], timeout=most, return_when=FIRST_COMPLETED)
+            if halted.done() and not working.done():
+                await asyncio.wait([working], timeout=LINGER)
+            if working.done():
+                return working.result()
+        finally:
+            await cancel([working, halted])
+        if not self._stopping:
+            await self._end(self._timed_out())
+        return None
 
     async def _commit_turn(self, turn: Turn, batch: Sequence[StackRun], now: str) -> None:
         number = self.run.turn + 1
@@ -276,6 +311,7 @@ class Drive:
             for order, call in enumerate(batch)
         ]
         requested = [self._request(call, number, now, wanted=waits) for call in turn.calls]
+        self._calls.give_back(turn.dropped)
         dropped = self._dropped(turn.dropped, requested, number, now)
         left = [*self._calls.without([*delivered, *dropped]), *requested]
         run = evolve(self.run, turn=number, crashes=0, where=_place(turn, left))
@@ -289,7 +325,6 @@ class Drive:
             self.has_children = self._calls.has_children()
             snapshot, given_up = None, cancelled(self._calls.without([*delivered, *dropped]), now)
         updated = (*delivered, *dropped, *given_up)
-        self._calls.give_back(dropped)
         await self._commit(Commit(run, self._token, tuple(requested), updated, turn.log, snapshot))
         if turn.log:
             self._tell(Step.PRINTED, text=turn.log)

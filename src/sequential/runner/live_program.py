@@ -122,6 +122,10 @@ class LiveProgram:
         """Whether it is in memory and takes no room that others need."""
         return self._runtime is not None and self._runtime.stays
 
+    def may_linger(self, run: TaskRun) -> bool:
+        """Whether nothing but this process limits how long a turn takes."""
+        return run.config.runtime == "native"
+
     def step(self, sequence: int) -> Step:
         """The function of a call of the service `step`; `KeyError` if it has none."""
         if self._runtime is None:

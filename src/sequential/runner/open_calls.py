@@ -5,7 +5,9 @@ An outcome that the program cannot take at once is committed by itself before an
 with it, so it survives whatever comes next.
 
 Some calls wait for something from outside: an event, or the end of a child run. They are looked at
-when they are asked for, when the run is claimed, and when news comes (`offer`).
+when they are asked for, when the run is claimed, and when news comes (`offer`). An event survives
+in the store as it is: it is taken in the commit of the turn that gives it to the program, and not
+before, since the program may have given up waiting for it in the meantime.
 """
 
 import asyncio
@@ -108,15 +110,16 @@ class OpenCalls:
         )
         self.attend()
 
-    def give_back(self, dropped: Iterable[StackRun]) -> None:
+    def give_back(self, dropped: Collection[int]) -> None:
         """An event that has come for a call nobody wants is there for the next that waits."""
-        for call in dropped:
-            known = self._calls.get(call.sequence)
-            taken = self._taken.pop(call.sequence, None)
-            if known is not None and taken is not None and call.sequence not in self._recorded:
-                _, arguments = values.arguments_from_json(known.input)
-                event = RunEvent(taken, arguments["name"], known.updated_at, known.result)
+        for sequence in sorted(dropped, reverse=True):
+            taken = self._taken.pop(sequence, None)
+            if taken is not None:
+                call = self._calls[sequence]
+                _, arguments = values.arguments_from_json(call.input)
+                event = RunEvent(taken, arguments["name"], call.updated_at, call.result)
                 self._events.insert(0, event)
+                self._calls[sequence] = evolve(call, result=None, parent_stack_run_id=None)
 
     async def drop(self, dropped: Iterable[StackRun]) -> None:
         """Forget calls that the program does not want any more, and stop performing them."""
@@ -142,7 +145,8 @@ class OpenCalls:
 
     def unrecorded(self) -> tuple[StackRun, ...]:
         """Settled calls whose outcome is not committed yet."""
-        return tuple(self._calls[s] for s in self._arrived if s not in self._recorded)
+        known = self._recorded.union(self._taken)
+        return tuple(self._calls[s] for s in self._arrived if s not in known)
 
     def earliest(self) -> str | None:
         """When the first of them is due; None when one is due already, or none ever will be."""
@@ -270,7 +274,7 @@ class OpenCalls:
         taken_at_once = self._taken_at_once(sequence)
         self._calls[sequence] = call
         self._unanswered.discard(sequence)
-        if not taken_at_once:
+        if not taken_at_once and sequence not in self._taken:
             await self._record(call)
             self._recorded.add(sequence)
         self._arrived.append(sequence)

@@ -5,11 +5,14 @@ memory; after a crash the program is replayed up to it first.
 """
 
 import asyncio
+import contextlib
 import inspect
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import copy_context
 from typing import Any, Protocol
 
+from sequential.core.error_text import text_of
 from sequential.core.model import Failure, Outcome
 from sequential.runtimes.base import Step
 from sequential.services.base import CallContext, CallError, TryAgain
@@ -33,7 +36,7 @@ class Steps:
 
     def __init__(self) -> None:
         self._programs: dict[str, HasSteps] = {}
-        self._threads: ThreadPoolExecutor | None = None
+        self._room = asyncio.Semaphore(THREADS)
 
     def attach(self, run_id: str, program: HasSteps) -> None:
         """The program of a run is here now."""
@@ -63,26 +66,55 @@ class Steps:
                 code="unknown_method",
             ) from None
         try:
-            value = await self._done(step)
-        except Exception as error:
-            failure = Failure(_type_of(error), str(error), code="step_failed")
+            return await self._done(step)
+        except BaseException as error:  # sys.exit() in a step ends the step, not the worker
+            if _is_ours(error):
+                raise
+            failure = Failure(_type_of(error), text_of(error), code="step_failed")
             raise TryAgain(Outcome(error=failure), retries=step.retries) from error
-        return value
 
     async def close(self) -> None:
-        threads, self._threads = self._threads, None
-        if threads is not None:
-            threads.shutdown(wait=False, cancel_futures=True)
+        pass  # a step in progress is given up like any call: it is done again after the next start
 
     async def _done(self, step: Step) -> Any:
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="step")
-        loop = asyncio.get_running_loop()
-        value = await loop.run_in_executor(self._threads, step.work)
+        async with self._room:
+            value = await _in_thread(step.work)
         return await value if inspect.isawaitable(value) else value
 
 
-def _type_of(error: Exception) -> str:
+async def _in_thread(work: Callable[[], Any]) -> Any:
+    """What `work` returns, on a thread of its own that no end of a process waits for."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[tuple[Any, BaseException | None]] = loop.create_future()
+    context = copy_context()
+
+    def tell(value: Any, error: BaseException | None) -> None:
+        if not done.done():
+            done.set_result((value, error))
+
+    def run() -> None:
+        value, error = None, None
+        try:
+            value = context.run(work)
+        except BaseException as raised:
+            error = raised
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(tell, value, error)
+
+    threading.Thread(target=run, name=NAME, daemon=True).start()
+    value, error = await done
+    if error is not None:
+        raise error
+    return value
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Whether it is this call that was cancelled, and not something inside of the step."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and bool(task and task.cancelling())
+
+
+def _type_of(error: BaseException) -> str:
     kind = type(error)
     if kind.__module__ == "builtins":
         return kind.__name__

@@ -6,15 +6,17 @@ two pass the baton: either the engine has it, or the program.
 """
 
 import asyncio
+import ctypes
 import queue
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from datetime import datetime
 from typing import NamedTuple
 
 from sequential.core.model import Outcome, Turn
 
-ENDING = 1.0  # seconds that a program which is given up may take to unwind; then it is left behind
+ENDING = 1.0  # seconds that a program which is given up may take to unwind, and again when told so
 
 
 class Delivery(NamedTuple):
@@ -38,19 +40,18 @@ class Baton:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._turn: asyncio.Future[Turn] | None = None
         self._is_dropped = False
+        self._ended: Future[None] = Future()
 
     async def start(self, program: Callable[[], Turn]) -> Turn:
         """Run a program up to its first wait; what it returns is its last turn."""
 
         def work() -> None:
             try:
-                turn = program()
+                self._work(program)
             except GivenUp:
-                return
-            except BaseException as error:  # ours: the program's own are part of its turn
-                self._tell(error)
-            else:
-                self._tell(turn)
+                pass  # it came late, as an interruption
+            finally:
+                self._ended.set_result(None)
 
         self._thread = threading.Thread(target=work, name=self._name, daemon=True)
         turn = self._expect()
@@ -78,8 +79,32 @@ class Baton:
         self._is_dropped = True
         self._deliveries.put(None)
         thread, self._thread = self._thread, None
-        if thread is not None and thread.is_alive():
-            await asyncio.to_thread(thread.join, ENDING)
+        if thread is None:
+            return
+        ended = asyncio.wrap_future(self._ended)
+        await asyncio.wait([ended], timeout=ENDING)
+        if not ended.done():
+            self._interrupt(thread)
+            await asyncio.wait([ended], timeout=ENDING)
+
+    def _interrupt(self, thread: threading.Thread) -> None:
+        """Raise `GivenUp` wherever the program is: it computes, and asks for nothing.
+
+        One that waits inside of a library, for a lock perhaps, is left behind with its thread.
+        """
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(
+            ctypes.c_ulong(thread.ident or 0), ctypes.py_object(GivenUp)
+        )
+
+    def _work(self, program: Callable[[], Turn]) -> None:
+        try:
+            turn = program()
+        except GivenUp:
+            return
+        except BaseException as error:  # ours: the program's own are part of its turn
+            self._tell(error)
+        else:
+            self._tell(turn)
 
     def _expect(self) -> "asyncio.Future[Turn]":
         self._loop = asyncio.get_running_loop()

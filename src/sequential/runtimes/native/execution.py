@@ -86,8 +86,9 @@ class Execution:
         try:
             arguments = values.arguments_to_json(args, kwargs, f"the arguments of {name}")
         except ValueNotSupportedError:  # they stay in the process, so anything may be one
-            names = [type(value).__name__ for value in (*args, *kwargs.values())]
-            arguments = values.arguments_to_json(names, {}, name)
+            arguments = _types(args, kwargs)
+        if len(values.dumps(arguments)) > self.program.limits.result_kb << 10:
+            arguments = _types(args, kwargs)
         return self._await(Requested(STEP, name, arguments), Step(work, retries))
 
     def call_blocking(self, request: Requested) -> Any:
@@ -160,14 +161,15 @@ class Execution:
         if sequence is not None:
             self.give_up(sequence)
 
-    def wait(self) -> None:
-        """Let the turn end, and take in the outcomes that the next one begins with."""
-        if not self._pending:
-            raise RuntimeError(
-                "the task waits for something that will not come: all its calls are answered, and "
-                "nothing else can wake it"
-            )
-        self._wait(tuple(self._pending))
+    def wait(self) -> bool:
+        """Let the turn end, and take in the outcomes that the next one begins with.
+
+        False at once when there are no calls whose outcomes could come.
+        """
+        if self._pending:
+            self._wait(tuple(self._pending))
+            return True
+        return False
 
     def give_up(self, sequence: int) -> None:
         """The program does not want the outcome of a call any more."""
@@ -206,8 +208,12 @@ class Execution:
             self.is_over = True
             raise
         self._now = max(delivery.now, self._now)
-        for sequence, outcome in delivery.outcomes:
+        # What has come counts as in time: a timeout of the same moment shall not throw it away.
+        for sequence, outcome in sorted(delivery.outcomes, key=self._is_timer):
             self._deliver(sequence, outcome)
+
+    def _is_timer(self, delivered: tuple[int, Outcome]) -> bool:
+        return isinstance(self._pending[delivered[0]], asyncio.TimerHandle)
 
     def _turn(self, state: Any) -> Turn:
         turn = Turn(state, tuple(self._calls), "".join(self._log), tuple(sorted(self._dropped)))
@@ -241,6 +247,12 @@ class _Ready:
     def __await__(self) -> Any:
         return self._value
         yield
+
+
+def _types(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """What is recorded of the arguments of a step that cannot be, or are too large."""
+    names = {name: type(value).__name__ for name, value in kwargs.items()}
+    return values.arguments_to_json([type(value).__name__ for value in args], names, "a step")
 
 
 def _value(outcome: Outcome, *, is_step: bool) -> Any:

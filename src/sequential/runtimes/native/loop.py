@@ -9,11 +9,17 @@ to use instead.
 import asyncio
 import contextvars
 import sys
+import weakref
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from typing import Any, NoReturn, Protocol, TypeVar
 
 T = TypeVar("T")
+
+STUCK = (
+    "the task waits for something that will not come: all its calls are answered, and nothing else "
+    "can wake it"
+)
 
 
 class Numbered:
@@ -59,8 +65,8 @@ class Timers(Protocol):
         """It was cancelled."""
         ...
 
-    def wait(self) -> None:
-        """Return when outcomes have come; raises when there is nothing to wait for."""
+    def wait(self) -> bool:
+        """Return when outcomes have come; False when there are none to come."""
         ...
 
     def write(self, text: str) -> None:
@@ -76,23 +82,23 @@ class DurableLoop(asyncio.AbstractEventLoop):
         self._ready: deque[asyncio.Handle] = deque()
         self._numbers = 0
         self._tasks: dict[int, ProgramTask] = {}
+        self._generators: weakref.WeakValueDictionary[int, AsyncGenerator[Any, Any]]
+        self._generators = weakref.WeakValueDictionary()
         self._is_running = False
 
     # --- running ---------------------------------------------------------------------------------
 
     def run_until_complete(self, future: Any) -> Any:
         """The result of a coroutine, once everything that it awaits has come."""
+        if self._is_running:
+            raise RuntimeError("This event loop is already running")
         main = asyncio.ensure_future(future, loop=self)
         hooks = sys.get_asyncgen_hooks()
-        sys.set_asyncgen_hooks(finalizer=self._close_generator)
+        sys.set_asyncgen_hooks(self._note_generator, self._close_generator)
         asyncio._set_running_loop(self)
         self._is_running = True
         try:
-            self._run_ready()
-            while not main.done():
-                self._timers.wait()
-                self._run_ready()
-            self._cancel_others(main)
+            self._run_until_done([main])
         finally:
             self._is_running = False
             asyncio._set_running_loop(None)
@@ -100,11 +106,16 @@ class DurableLoop(asyncio.AbstractEventLoop):
         return main.result()
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """What `asyncio.run` does inside of a task."""
+        """What `asyncio.run` does: what is left behind is cancelled, and waited for."""
         if self._is_running:
             coroutine.close()
             raise RuntimeError("asyncio.run() cannot be called from a running event loop")
-        result: T = self.run_until_complete(coroutine)
+        try:
+            result: T = self.run_until_complete(coroutine)
+        except Exception:
+            self.run_until_complete(self._tidy())
+            raise
+        self.run_until_complete(self._tidy())
         return result
 
     def unwind(self) -> None:
@@ -132,12 +143,29 @@ class DurableLoop(asyncio.AbstractEventLoop):
             if not handle.cancelled():
                 handle._run()
 
-    def _cancel_others(self, main: "asyncio.Future[Any]") -> None:
-        """The program is over: what it left behind is told, and waits for nothing any more."""
-        for task in [*self._tasks.values()]:
-            if task is not main:
-                task.cancel()
+    def _run_until_done(self, wanted: "Iterable[asyncio.Future[Any]]") -> None:
+        is_told = False
         self._run_ready()
+        while not all(one.done() for one in wanted):
+            if not self._timers.wait():
+                stuck = RuntimeError(STUCK)
+                if is_told or not _raise_in(wanted, stuck):
+                    raise stuck
+                is_told = True
+            self._run_ready()
+
+    async def _tidy(self) -> None:
+        """End the other tasks, and then the generators that were left half-way."""
+        left = [task for task in self._tasks.values() if task is not asyncio.current_task()]
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left)
+        for generator in [*self._generators.values()]:
+            await generator.aclose()
+
+    def _note_generator(self, generator: AsyncGenerator[Any, Any]) -> None:
+        self._generators[self.next_number()] = generator
 
     def _close_generator(self, generator: AsyncGenerator[Any, Any]) -> None:
         if self._is_running:
@@ -266,9 +294,20 @@ class DurableLoop(asyncio.AbstractEventLoop):
         _refuse("threads", "do the work with `await step(function, ...)`")
 
     def run_in_executor(  # type: ignore[override]
-        self, *args: Any, **more: Any
-    ) -> NoReturn:
-        _refuse("threads", "do the work with `await step(function, ...)`")
+        self, executor: object, function: Callable[..., T], *args: Any
+    ) -> "asyncio.Future[T]":
+        """What `asyncio.to_thread` asks for is done in place: it may make calls of the run.
+
+        Libraries ask for it where a function may block a loop, which does no harm to this one.
+        """
+        if executor is not None:
+            _refuse("threads", "do the work with `await step(function, ...)`")
+        future = self.create_future()
+        try:
+            future.set_result(function(*args))
+        except Exception as error:
+            future.set_exception(error)
+        return future
 
     def _network(self, *args: Any, **more: Any) -> NoReturn:
         _refuse("sockets", "use `fetch`, a service, or `await step(function, ...)`")
@@ -289,6 +328,20 @@ class DurableLoop(asyncio.AbstractEventLoop):
     connect_read_pipe = connect_write_pipe = subprocess_shell = subprocess_exec = _network_later
     add_signal_handler = _signals  # type: ignore[assignment]
     remove_signal_handler = _signals
+
+
+def _raise_in(waiting: "Iterable[asyncio.Future[Any]]", error: Exception) -> bool:
+    """Raise at the `await` that a task is stuck at, so that its traceback says where."""
+    for task in waiting:
+        place: asyncio.Future[Any] | None = task
+        seen = set()
+        while isinstance(place, asyncio.Task) and place not in seen:
+            seen.add(place)
+            place = place._fut_waiter  # type: ignore[attr-defined]
+        if place is not None and not isinstance(place, asyncio.Task) and not place.done():
+            place.set_exception(error)
+            return True
+    return False
 
 
 def _refuse(what: str, instead: str) -> NoReturn:

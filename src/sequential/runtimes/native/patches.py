@@ -21,16 +21,18 @@ from sequential.runtimes.native.execution import Execution
 from sequential.task import host
 
 _FETCH = "use `fetch`, a service, an HTTP library, or `await step(function, ...)`"
+_THREAD = (
+    "start a thread",
+    "use `asyncio.gather`, or do the work with `await step(function, ...)`",
+)
 _REFUSED = {
     "socket.bind": ("open a socket", _FETCH),
     "socket.connect": ("open a connection", _FETCH),
     "socket.getaddrinfo": ("look up a host", _FETCH),
     "socket.gethostbyname": ("look up a host", _FETCH),
     "socket.sendto": ("send to a socket", _FETCH),
-    "_thread.start_new_thread": (
-        "start a thread",
-        "use `asyncio.gather`, or do the work with `await step(function, ...)`",
-    ),
+    "_thread.start_new_thread": _THREAD,
+    "_thread.start_joinable_thread": _THREAD,  # since Python 3.13
 }
 
 
@@ -45,8 +47,11 @@ def install() -> None:
     _patch_time()
     _patch_chance()
     builtins.print = _printing(builtins.print)
-    asyncio.run = _running(asyncio.run)
+    _patch_asyncio()
     sys.addaudithook(_refuse)
+    from sequential.runtimes.native import http_libraries  # noqa: PLC0415 - it asks for `execution`
+
+    http_libraries.install()
 
 
 def clock_of(owner: Any, name: str) -> Any:
@@ -82,14 +87,19 @@ def _patch_time() -> None:
     replace: dict[str, Callable[[Execution], Any]] = {
         "time": lambda running: running.seconds(),
         "time_ns": lambda running: round(running.seconds() * 1e3) * 1_000_000,
-        "monotonic": lambda running: running.elapsed(),
-        "monotonic_ns": lambda running: round(running.elapsed() * 1e3) * 1_000_000,
     }
+    for name in ("monotonic", "perf_counter"):
+        replace[name] = lambda running: running.elapsed()
+        replace[f"{name}_ns"] = lambda running: round(running.elapsed() * 1e3) * 1_000_000
     for name, ask in replace.items():
         setattr(time, name, _asking(getattr(time, name), ask))
     time.sleep = _sleeping(time.sleep)
+    utc = time.gmtime
     for name in ("gmtime", "localtime"):
-        setattr(time, name, _of_now(getattr(time, name)))
+        setattr(time, name, _of_now(getattr(time, name), utc))
+    time.ctime = _as_text(time.ctime)
+    time.asctime = _with_now(time.asctime, 0)
+    time.strftime = _with_now(time.strftime, 1)
 
 
 def _asking(original: Callable[[], Any], ask: Callable[[Execution], Any]) -> Callable[[], Any]:
@@ -101,13 +111,35 @@ def _asking(original: Callable[[], Any], ask: Callable[[Execution], Any]) -> Cal
     return asked
 
 
-def _of_now(original: Callable[..., Any]) -> Callable[..., Any]:
+def _of_now(original: Callable[..., Any], utc: Callable[..., Any]) -> Callable[..., Any]:
+    """The time zone of a run is UTC, or it would see another one on another machine."""
+
     @functools.wraps(original)
-    def asked(seconds: float | None = None) -> Any:
+    def asked(seconds: float | None = None, /) -> Any:
         running = execution()
-        if running is not None and seconds is None:
-            seconds = running.seconds()
-        return original(seconds)
+        if running is None:
+            return original(seconds)
+        return utc(running.seconds() if seconds is None else seconds)
+
+    return asked
+
+
+def _as_text(original: Callable[..., str]) -> Callable[..., str]:
+    @functools.wraps(original)
+    def asked(seconds: float | None = None, /) -> str:
+        return original(seconds) if execution() is None else time.asctime(time.localtime(seconds))
+
+    return asked
+
+
+def _with_now(original: Callable[..., str], place: int) -> Callable[..., str]:
+    """A function that takes now if its argument at `place` is missing."""
+
+    @functools.wraps(original)
+    def asked(*args: Any) -> str:
+        if execution() is not None and len(args) == place:
+            args = (*args, time.localtime())
+        return original(*args)
 
     return asked
 
@@ -172,6 +204,37 @@ def _printing(original: Callable[..., None]) -> Callable[..., None]:
             running.write(between.join(str(value) for value in values) + after)
 
     return printed
+
+
+def _patch_asyncio() -> None:
+    asyncio.run = _running(asyncio.run)
+    for module in (asyncio, asyncio.events):
+        vars(module)["new_event_loop"] = _with_loop(asyncio.events.new_event_loop)
+    for module in (asyncio, asyncio.tasks):
+        vars(module)["as_completed"] = _in_order(asyncio.tasks.as_completed)
+
+
+def _with_loop(original: Callable[[], Any]) -> Callable[[], Any]:
+    """A program has one loop: in any other the time would stand still."""
+
+    @functools.wraps(original)
+    def new_event_loop() -> Any:
+        running = execution()
+        return original() if running is None else running.loop
+
+    return new_event_loop
+
+
+def _in_order(original: Callable[..., Any]) -> Callable[..., Any]:
+    """`as_completed` makes tasks in the order of a set: here they are made before."""
+
+    @functools.wraps(original)
+    def as_completed(fs: Any, *, timeout: float | None = None) -> Any:
+        if execution() is not None:
+            fs = [asyncio.ensure_future(one) for one in fs]
+        return original(fs, timeout=timeout)
+
+    return as_completed
 
 
 def _running(original: Callable[..., Any]) -> Callable[..., Any]:

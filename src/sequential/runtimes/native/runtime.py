@@ -1,5 +1,6 @@
 """The native runtime: a program in a thread of its own, brought back by replaying its journal."""
 
+import asyncio
 import functools
 import inspect
 import sys
@@ -69,6 +70,7 @@ class NativeRuntime:
 def _run(execution: Execution, input: Any) -> Turn:
     """The whole life of a program, in its thread."""
     use_host(execution)
+    asyncio.set_event_loop(execution.loop)
     sys.set_coroutine_origin_tracking_depth(ORIGINS)  # of this thread
     source = Source(execution.program)
     try:
@@ -97,7 +99,7 @@ def _call(execution: Execution, source: Source, input: Any) -> Any:
     first, named = arguments(entry, values.from_json(input), execution.program.input_names)
     value = entry(*first, **named)
     if inspect.isawaitable(value):
-        return execution.loop.run_until_complete(_awaited(value))
+        return execution.loop.run(_awaited(value))
     if isinstance(value, Generator):
         return drive(value, execution)
     if inspect.isasyncgen(value):

@@ -100,6 +100,12 @@ def _with_clock(tree: ast.Module) -> ast.Module:
 
 
 class _Clock(ast.NodeTransformer):
+    def visit_match_case(self, node: ast.match_case) -> ast.AST:
+        if node.guard is not None:  # in the pattern itself, there can be no call
+            node.guard = self.visit(node.guard)
+        node.body = [self.visit(statement) for statement in node.body]
+        return node
+
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
         self.generic_visit(node)
         if node.attr not in _MOMENTS or not isinstance(node.ctx, ast.Load):
