@@ -17,6 +17,7 @@ from sequential.errors import (
     StorageError,
     ValueNotSupportedError,
 )
+from sequential.storage import sqlite_writer
 from sequential.storage.sqlite import SqliteAdapter
 from sequential.storage.sqlite_schema import connect, open_database
 from sequential.storage.sqlite_writer import Writer
@@ -311,3 +312,64 @@ async def test_a_forked_process_opens_its_own(tmp_path: Path) -> None:
     adapter.database._opened = opened
     assert await adapter.get_task_run(run.id) == run
     await adapter.close()
+
+
+async def test_a_write_that_is_alone_is_committed_when_it_returns(
+    writer: Writer, tmp_path: Path
+) -> None:
+    threads = []
+
+    def work(connection: sqlite3.Connection) -> None:
+        threads.append(threading.current_thread())
+        put("a")(connection)
+
+    done = writer.submit_alone(work)
+    assert done.done()
+    assert keys(tmp_path) == ["a"]
+    assert threads == [threading.main_thread()]
+
+
+async def test_a_write_that_is_not_alone_waits_for_its_turn(writer: Writer, tmp_path: Path) -> None:
+    go = await hold(writer)
+    seen: list[str] = []
+    done = writer.submit_alone(put("a", seen))
+    assert not done.done()
+    go.set()
+    await done
+    assert (seen, keys(tmp_path)) == (["a"], ["a"])
+
+
+async def test_another_process_that_writes_does_not_hold_up_the_event_loop(
+    writer: Writer, tmp_path: Path
+) -> None:
+    other = connect(tmp_path / "workflow.db")
+    other.execute("BEGIN IMMEDIATE")
+    done = writer.submit_alone(put("a"))
+    assert not done.done()
+    other.execute("COMMIT")
+    other.close()
+    await done
+    assert keys(tmp_path) == ["a"]
+
+
+async def test_what_fails_alone_leaves_nothing(writer: Writer, tmp_path: Path) -> None:
+    def fail(connection: sqlite3.Connection) -> None:
+        put("a")(connection)
+        raise RunExistsError("no")
+
+    with pytest.raises(RunExistsError):
+        await writer.submit_alone(fail)
+    await writer.submit_alone(put("b"))
+    assert keys(tmp_path) == ["b"]
+
+
+async def test_a_slow_disk_is_left_to_the_thread_for_a_while(
+    writer: Writer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_writer, "QUICK", 0.0)
+    assert writer.submit_alone(put("a")).done()
+    monkeypatch.undo()
+    second = writer.submit_alone(put("b"))
+    assert not second.done()
+    await second
+    assert keys(tmp_path) == ["a", "b"]

@@ -4,7 +4,7 @@ import sqlite3
 import threading
 from typing import Any
 
-WRITER = "sequential-sqlite"  # the thread of the store's writer; what others execute is not counted
+WRITERS = ("sequential-sqlite", "MainThread")  # what the threads of readers execute is not counted
 
 
 class Failing(sqlite3.Connection):
@@ -13,7 +13,7 @@ class Failing(sqlite3.Connection):
     fails_at = 0
 
     def execute(self, *arguments: Any) -> sqlite3.Cursor:
-        if threading.current_thread().name == WRITER and Failing.fails_at:
+        if threading.current_thread().name in WRITERS and Failing.fails_at:
             Failing.fails_at -= 1
             if not Failing.fails_at:
                 raise sqlite3.OperationalError("disk I/O error")

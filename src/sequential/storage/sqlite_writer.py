@@ -79,8 +79,11 @@ class Writer:
             begun = time.monotonic()
             try:
                 self._connection.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError:
-                return self.submit(work)
+            except sqlite3.OperationalError as error:
+                if is_busy(error):
+                    return self.submit(work)
+                future.set_exception(error)
+                return future
             _tell(_committed(self._connection, [_Item(future, work)]))
         if time.monotonic() - begun > QUICK:
             self._slow = _SLOW_FOR
