@@ -99,8 +99,10 @@ def _refusal(call: StackRun) -> Failure | None:
             and 0 <= seconds <= LONGEST
         ):
             return None
-        message = f"sleep() needs a number of seconds from 0 to {LONGEST:g}, not {seconds!r}"
-        return Failure("ValueError", message[:200], "invalid_call")
+        message = (
+            f"sleep() needs a number of seconds from 0 to {LONGEST:g}, not {str(seconds)[:40]}"
+        )
+        return Failure("ValueError", message, "invalid_call")
     return Failure(
         "RuntimeError",
         f"SequentialFlow performs fetch and sleep, not {call.operation}: run this task with "

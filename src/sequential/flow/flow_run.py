@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from sequential.core import ids, times
-from sequential.core.model import Allow, Failure, StackRun, Status, TaskConfig, TaskRun
+from sequential.core.model import Allow, Failure, InputField, StackRun, Status, TaskConfig, TaskRun
 from sequential.core.names import check_run_id
 from sequential.errors import InvalidNameError
 from sequential.flow.flow_calls import arguments, ends_at, request_id, requests
@@ -45,7 +45,9 @@ def run_id_of(flow_id: str) -> str:
         return ids.run_id(0, hashlib.sha256(flow_id.encode()).digest())
 
 
-def new_run(flow_id: str, name: str | None, code: str, input: Any, ttl: float, now: str) -> TaskRun:
+def new_run(
+    flow_id: str, name: str | None, code: str, input: dict[str, Any], ttl: float, now: str
+) -> TaskRun:
     """The run of a new flow. A worker that finds it may do nothing in its name."""
     expires_at = times.after(now, ttl)
     task = UNNAMED if name is None else task_name(name)
@@ -61,6 +63,7 @@ def new_run(flow_id: str, name: str | None, code: str, input: Any, ttl: float, n
         filename=FILENAME,
         config=TaskConfig(
             name=task,
+            inputs=tuple(InputField(field, "any") for field in input),  # parameters by name
             description=flow_id if name is None else name,
             timeout=ttl,
             allow=Allow(hosts=(), services=(), secrets=()),
