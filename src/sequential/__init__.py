@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sequential.errors import SequentialError
     from sequential.runner.engine import Engine
     from sequential.runner.progress import Progress, Step
+    from sequential.runner.service_client import ServiceClient
     from sequential.runner.settings import RunnerSettings
     from sequential.runner.stack_processor import StackProcessor
     from sequential.runner.task_executor import TaskExecutor
@@ -59,6 +60,7 @@ _HOMES = {
     "runner.engine": ("Engine",),
     "runner.progress": ("Progress", "Step"),
     "runner.settings": ("RunnerSettings",),
+    "runner.service_client": ("ServiceClient",),
     "runner.stack_processor": ("StackProcessor",),
     "runner.task_executor": ("TaskExecutor",),
     "runner.worker": ("Worker",),
@@ -87,6 +89,7 @@ __all__ = [
     "Secret",
     "SequentialError",
     "Service",
+    "ServiceClient",
     "Settings",
     "StackProcessor",
     "StackRun",

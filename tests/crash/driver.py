@@ -24,7 +24,7 @@ import aiohttp  # noqa: F401 - imported before the forks
 from sequential.config import load_settings
 from sequential.core.model import RetryPolicy, StackRun, TaskConfig, TaskRun
 from sequential.runner.engine import Engine
-from sequential.runner.stack_processor import StackProcessor
+from sequential.runner.service_client import ServiceClient
 from sequential.runtimes.sandbox import runtime  # noqa: F401
 
 TASKS = {
@@ -96,9 +96,9 @@ def watch_files(countdown: Countdown) -> None:
 
 
 def watch_calls(countdown: Countdown) -> None:
-    perform = StackProcessor.perform
+    perform = ServiceClient.perform
 
-    async def wrapped(self: StackProcessor, run: TaskRun, call: StackRun) -> StackRun:
+    async def wrapped(self: ServiceClient, run: TaskRun, call: StackRun) -> StackRun:
         countdown.reach(f"before call {call.sequence}")
         performing = asyncio.ensure_future(perform(self, run, call))
         await asyncio.sleep(0.002)
@@ -107,7 +107,7 @@ def watch_calls(countdown: Countdown) -> None:
         countdown.reach(f"after call {call.sequence}")
         return result
 
-    StackProcessor.perform = wrapped  # type: ignore[method-assign]
+    ServiceClient.perform = wrapped  # type: ignore[method-assign]
 
 
 async def create(folder: Path, shape: str, url: str, mark: str) -> str:

@@ -44,8 +44,8 @@ from sequential.runner.clock import Clock
 from sequential.runner.live_program import LiveProgram
 from sequential.runner.open_calls import OpenCalls, cancelled, earliest
 from sequential.runner.progress import Observer, Progress, Step
+from sequential.runner.service_client import ServiceClient
 from sequential.runner.settings import RunnerSettings
-from sequential.runner.stack_processor import StackProcessor
 from sequential.storage.base import StorageAdapter
 
 T = TypeVar("T")
@@ -66,7 +66,7 @@ class Drive:
         program: LiveProgram,
         *,
         storage: StorageAdapter,
-        processor: StackProcessor,
+        client: ServiceClient,
         clock: Clock,
         settings: RunnerSettings,
         observer: Observer,
@@ -79,13 +79,13 @@ class Drive:
         self._token = run.lease_token
         self._program = program
         self._storage = storage
-        self._processor = processor
+        self._client = client
         self._clock = clock
         self._settings = settings
         self._observer = observer
         self._calls = OpenCalls(
             clock,
-            perform=lambda call: processor.perform(self.run, call),
+            perform=lambda call: client.perform(self.run, call),
             record=self._record,
             taken_at_once=self._takes_at_once,
             tell=self._tell,
@@ -354,7 +354,7 @@ class Drive:
         record = journal.stack_run(self.run.id, call, turn, now)
         if not wanted:
             return evolve(record, status=CallStatus.CANCELLED)
-        due = self._processor.due_at(record, self.run.config.allow, now)
+        due = self._client.due_at(record, self.run.config.allow, now)
         status = CallStatus.IN_PROGRESS if due is None else CallStatus.PENDING
         return evolve(record, status=status, due_at=due)
 

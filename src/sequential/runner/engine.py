@@ -39,6 +39,7 @@ from sequential.errors import (
 from sequential.runner.child_runs import ChildRuns
 from sequential.runner.clock import Clock, SystemClock
 from sequential.runner.keystore import Keystore
+from sequential.runner.new_run import new_run
 from sequential.runner.news import News
 from sequential.runner.operations import FINAL, Operations
 from sequential.runner.progress import Observer, nobody
@@ -133,13 +134,17 @@ class Engine:
 
     async def close(self) -> None:
         """Park what is being driven, end the sandbox processes, close services and store."""
+        await self.end()
+        await self.services.close()
+        await self.storage.close()
+
+    async def end(self) -> None:
+        """Park what is being driven and end the sandbox processes; all else may still be used."""
         self.stop()
         await self._executor.wait_until_idle()
         children = [task for task in self._followed.values() if task is not None]
         await asyncio.gather(*children, return_exceptions=True)
         await self._runtimes.close()
-        await self.services.close()
-        await self.storage.close()
 
     @property
     def is_stopped(self) -> bool:
@@ -225,25 +230,16 @@ class Engine:
             raise ConfigError(NATIVE_REFUSED)
         given = {} if input is None else input
         complete = check_input(function.config, given, self.settings.defaults)
-        runner = self.settings.runner
-        config = evolve(function.config, retry=function.config.retry or runner.retry)
-        if config.timeout is None:
-            config = evolve(config, timeout=runner.timeout)
-        created = self.now()
-        begin = fields.get("wake_at") or created
         run = TaskRun(
             task_identifier=task,
             status=Status.PENDING,
             input=values.to_json(complete, "the input"),
-            created_at=created,
-            updated_at=created,
-            deadline=times.after(begin, config.timeout) if config.timeout else None,
             filename=f"{self.settings.tasks.name}/{task}/{function.filename}",
-            config=config,
+            config=function.config,
             code=function.code,
             **fields,
         )
-        return await self.storage.create_task_run(run)
+        return await self.storage.create_task_run(new_run(run, self.settings.runner, self.now()))
 
     async def run(self, task: str, input: Mapping[str, Any] | None = None) -> TaskRun:
         """Run a task to its end, waiting as long as it takes.
@@ -430,7 +426,7 @@ class Engine:
         With a `budget` in seconds it is parked after the first turn that ends later, and is due at
         once; 0 takes one turn. Raises what `TaskExecutor.execute` raises.
         """
-        return await self._executor.execute(run_id, budget)
+        return await self._executor.execute(run_id, budget=budget)
 
     def now(self) -> str:
         """The time on the engine's clock, as records have it."""

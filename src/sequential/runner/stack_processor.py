@@ -1,185 +1,75 @@
-"""Performs calls: hands them to their service and decides what becomes of them."""
+"""One pass over a store: everything that is due is driven until it rests."""
 
-import asyncio
-import time
-from typing import Any
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
-import msgspec
-
-from sequential.core import ids, times, values
-from sequential.core.model import (
-    Allow,
-    CallStatus,
-    Failure,
-    Outcome,
-    RetryPolicy,
-    StackRun,
-    TaskRun,
-    evolve,
-)
-from sequential.core.retry import next_delay
-from sequential.errors import ValueNotSupportedError
+from sequential.config import Settings, load_secret
 from sequential.runner.clock import Clock
-from sequential.runner.keystore import CallSecrets, Keystore
-from sequential.services.base import CallContext, CallError, NotYet, TryAgain
+from sequential.runner.engine import Engine
+from sequential.runner.keystore import Keystore
+from sequential.runner.progress import Observer, Progress, Step, nobody
+from sequential.runner.service_client import keystore_of, services_of
+from sequential.runner.settings import RunnerSettings
+from sequential.runner.worker import Worker
+from sequential.services.base import Service
 from sequential.services.registry import Services
-
-
-Arguments = tuple[list[Any], dict[str, Any]]
-
-
-class Attempt(msgspec.Struct, frozen=True):
-    """What one attempt brought: an outcome, or a time for the next attempt."""
-
-    outcome: Outcome
-    again: TryAgain | None = None
-    not_yet: NotYet | None = None
+from sequential.storage.base import StorageAdapter
 
 
 class StackProcessor:
-    """Performs the calls of all runs of an engine, so many at a time.
+    """Drives the runs of a store from time to time, as a cron job does.
 
-    What a call got from `keys` is taken out of its outcome before anybody else sees it.
+    `services` are added to those that are built in or installed. What else is not given is as for
+    an `Engine` in this folder. The store and the services belong to the caller.
     """
 
-    def __init__(self, services: Services, clock: Clock, most: int, keys: Keystore) -> None:
-        self._services = services
-        self._keys = keys
+    def __init__(
+        self,
+        storage: StorageAdapter,
+        services: Services | Iterable[Service] | None = None,
+        *,
+        secret: bytes | None = None,
+        keys: Keystore | None = None,
+        clock: Clock | None = None,
+        settings: RunnerSettings | None = None,
+        observer: Observer = nobody,
+    ) -> None:
+        self._storage = storage
+        self._services = services_of(services)
+        self._secret = load_secret(Path()) if secret is None else secret
+        self._keys = keys or keystore_of(storage, secret)
         self._clock = clock
-        self._room = asyncio.Semaphore(most)
-        self._read: tuple[Any, Arguments] = (None, ([], {}))  # the call that was read last
+        self._settings = Settings(project=Path(), runner=settings or RunnerSettings())
+        self._observer = observer
+        self._performed = 0
 
-    def due_at(self, call: StackRun, allow: Allow, now: str) -> str | None:
-        """When a new call is to be performed; None: at once."""
-        args, kwargs = arguments = values.arguments_from_json(call.input)
-        self._read = (call.input, arguments)
-        try:
-            service = self._services.get(call.service, allow)
-            seconds = service.due_after(call.method, args, kwargs)
-        except CallError:
-            return None  # the attempt will say what is wrong
-        return times.after(now, seconds) if seconds > 0 else None
+    async def process(self, *, concurrency: int = 50, tasks: Sequence[str] | None = None) -> int:
+        """Claim what is due and drive it until it rests, until nothing is due.
 
-    async def perform(self, run: TaskRun, call: StackRun) -> StackRun:
-        """Make one attempt. The record that comes back is settled, or pending with a due time.
-
-        One that still waits for an answer from outside comes back as it was, apart from `due_at`
-        and the error it may have had before a retry of the run.
+        Returns how many calls were performed. So many runs are driven at a time; `tasks` are the
+        names of the tasks to take care of (None: all). Raises the first error of the store, when
+        all other runs have been driven.
         """
-        policy = run.config.retry or RetryPolicy()
-        key = ids.idempotency_key(run.id, call.sequence)
-        async with self._room:
-            started = time.monotonic()
-            attempt = await self._attempt(run, call, policy, key)
-            duration = time.monotonic() - started
-        now = times.to_text(self._clock.now())
-        if attempt.not_yet is not None:
-            seconds = attempt.not_yet.look_again
-            due = None if seconds is None else times.after(now, seconds)
-            return evolve(call, due_at=due, error=None)
-        attempts = call.attempts + 1
-        call = evolve(call, attempts=attempts, duration=round(duration, 6), updated_at=now)
-        if attempt.again is not None:
-            again = attempt.again
-            delay = next_delay(
-                policy, attempts, key, retry_after=again.retry_after, retries=again.retries
-            )
-            if delay is not None:
-                due = times.after(now, delay)
-                return evolve(
-                    call, status=CallStatus.PENDING, due_at=due, error=_reason(attempt.outcome)
-                )
-        return _settled(run, call, attempt.outcome)
-
-    async def _attempt(
-        self, run: TaskRun, call: StackRun, policy: RetryPolicy, key: str
-    ) -> Attempt:
-        secrets = CallSecrets(self._keys, run.config.allow)
-        context = CallContext(
-            run_id=run.id,
-            task=run.task_identifier,
-            sequence=call.sequence,
-            attempt=call.attempts + 1,
-            idempotency_key=key,
-            allow=run.config.allow,
-            retry=policy,
-            created_at=call.created_at,
-            retried=call.attempts == 0 and call.error is not None,
-            secrets=secrets,
+        engine = Engine(
+            self._storage,
+            self._services,
+            self._settings,
+            secret=self._secret,
+            keys=self._keys,
+            clock=self._clock,
+            observer=self._see,
         )
-        attempt = await self._answered(run, call, context)
-        if not secrets.are_used:
-            return attempt
-        return evolve(attempt, outcome=secrets.redaction.outcome(attempt.outcome))
-
-    def _arguments(self, call: StackRun) -> Arguments:
-        """What a call is performed with; most are performed right after `due_at` has read them."""
-        tree, arguments = self._read
-        if tree is not call.input or tree is None:
-            return values.arguments_from_json(call.input)
-        self._read = (None, ([], {}))
-        return arguments
-
-    async def _answered(self, run: TaskRun, call: StackRun, context: CallContext) -> Attempt:
+        before = self._performed
         try:
-            args, kwargs = self._arguments(call)
-            service = self._services.get(call.service, run.config.allow)
-            value = await service.call(call.method, args, kwargs, context)
-            return Attempt(Outcome(value=value))
-        except NotYet as not_yet:
-            return Attempt(Outcome(), not_yet=not_yet)
-        except TryAgain as again:
-            failure = again.outcome.error
-            return Attempt(Outcome(error=_valid(failure)) if failure else again.outcome, again)
-        except CallError as error:
-            return Attempt(Outcome(error=_valid(error.failure)))
-        except Exception as error:  # whatever a service raises is the outcome
-            return Attempt(Outcome(error=_unexpected(error)))
+            worker = Worker(engine, concurrency=concurrency, tasks=tasks)
+            await worker.run(until_idle=True)
+        finally:
+            await engine.end()
+        for error in worker.troubles.values():
+            raise error
+        return self._performed - before
 
-
-def _settled(run: TaskRun, call: StackRun, outcome: Outcome) -> StackRun:
-    if outcome.error is not None:
-        return evolve(call, status=CallStatus.FAILED, error=outcome.error, result=None, due_at=None)
-    try:
-        tree, size = _checked(run, call, outcome.value)
-    except ValueNotSupportedError as error:
-        failure = Failure(type="TypeError", message=str(error), code=error.code)
-        return evolve(call, status=CallStatus.FAILED, error=failure, due_at=None)
-    return evolve(
-        call, status=CallStatus.COMPLETED, result=tree, size=size, error=None, due_at=None
-    )
-
-
-def _checked(run: TaskRun, call: StackRun, value: Any) -> tuple[Any, int]:
-    """The answer as a JSON tree and its size; too large an answer would end the task's process."""
-    tree = values.to_json(value, f"the answer of {call.operation}")
-    size = len(values.dumps(tree))
-    limit = run.config.limits.memory_mb << 18
-    if size > limit:
-        raise ValueNotSupportedError(
-            f"the answer of {call.operation} is {size >> 20} MiB, a task with limits.memory_mb "
-            f"{run.config.limits.memory_mb} can take {limit >> 20} MiB: ask for less, or raise it"
-        )
-    return tree, size
-
-
-def _reason(outcome: Outcome) -> Failure:
-    """Why an attempt is made again, for people who look at a call that waits."""
-    if outcome.error is not None:
-        return outcome.error
-    status = outcome.value.get("status") if isinstance(outcome.value, dict) else None
-    return Failure(type="TryAgain", message=f"HTTP {status}" if status else "asked to try again")
-
-
-def _unexpected(error: Exception) -> Failure:
-    name = type(error).__name__
-    try:
-        message = f"{name}: {error}"
-    except Exception:  # its own text may be what is broken
-        message = f"{name}, which has no text"
-    return _valid(Failure(type="RuntimeError", message=message, code="call_failed"))
-
-
-def _valid(failure: Failure) -> Failure:
-    """The failure with text that can be stored: an error may hold a file name, half read bytes."""
-    return evolve(failure, message=failure.message.encode("utf-8", "replace").decode())
+    def _see(self, progress: Progress) -> None:
+        if progress.step is Step.CALL_SETTLED:
+            self._performed += 1
+        self._observer(progress)

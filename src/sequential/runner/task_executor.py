@@ -4,25 +4,31 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
 
+from sequential.config import load_secret
 from sequential.core import times
-from sequential.core.model import Status, TaskRun
+from sequential.core.model import Status, TaskRun, evolve
 from sequential.core.transitions import Event, Happening
-from sequential.errors import LeaseLostError, SequentialError, StorageError
+from sequential.errors import LeaseLostError, RunExistsError, SequentialError, StorageError
 from sequential.runner.aside import Aside
 from sequential.runner.cancelling import cancel
-from sequential.runner.clock import Clock
+from sequential.runner.clock import Clock, SystemClock
 from sequential.runner.drive import Drive
 from sequential.runner.family import Family
 from sequential.runner.keystore import Keystore
 from sequential.runner.live_program import LiveProgram
+from sequential.runner.new_run import new_run
 from sequential.runner.progress import Observer, nobody
+from sequential.runner.service_client import ServiceClient, keystore_of, services_of
 from sequential.runner.settings import RunnerSettings
 from sequential.runner.slots import Slots
-from sequential.runner.stack_processor import StackProcessor
 from sequential.runner.steps import Steps
 from sequential.runtimes.registry import Runtimes
+from sequential.services.base import Service
 from sequential.services.registry import Services
 from sequential.storage.base import StorageAdapter
 
@@ -30,20 +36,33 @@ REST = 10.0  # seconds that a run is left alone after trouble with the store
 
 
 class TaskExecutor:
-    """Drives any number of runs at the same time, each of them alone."""
+    """Drives any number of runs at the same time, each of them alone.
+
+    Only the store is needed. What is not given is made as for an `Engine` in this folder, and
+    closed with the executor. An executor by itself has no `run_task`: an `Engine` and a
+    `StackProcessor` have it.
+    """
 
     def __init__(
         self,
         storage: StorageAdapter,
-        services: Services,
-        runtimes: Runtimes,
+        services: Services | Iterable[Service] | None = None,
+        runtimes: Runtimes | None = None,
         *,
-        secret: bytes,
+        secret: bytes | None = None,
         keys: Keystore | None = None,
-        clock: Clock,
-        settings: RunnerSettings,
+        clock: Clock | None = None,
+        settings: RunnerSettings | None = None,
         observer: Observer = nobody,
     ) -> None:
+        given = services, runtimes
+        settings = settings or RunnerSettings()
+        clock = clock or SystemClock()
+        services = services_of(services)
+        runtimes = runtimes or Runtimes(settings.live_programs, native=settings.native)
+        self._own = [own for own in (services, runtimes) if own not in given]
+        keys = keys or keystore_of(storage, secret)
+        secret = load_secret(Path()) if secret is None else secret
         self._storage = storage
         self._services = services
         self._runtimes = runtimes
@@ -52,9 +71,7 @@ class TaskExecutor:
         self._settings = settings
         self._observer = observer
         self._slots = Slots(settings.live_programs)
-        self._processor = StackProcessor(
-            services, clock, settings.calls, keys or Keystore(storage, lambda: secret)
-        )
+        self._client = ServiceClient(storage, services, keys=keys, clock=clock, settings=settings)
         self._steps = Steps()
         services.add(self._steps)
         self._aside = Aside()
@@ -69,8 +86,14 @@ class TaskExecutor:
         self._idle.set()
         self._stopping = False
 
-    async def execute(self, run_id: str, budget: float | None = None) -> TaskRun:
+    async def execute(
+        self, task_run: str | TaskRun, task_code: str | None = None, *, budget: float | None = None
+    ) -> TaskRun:
         """Drive a run until it ends or is parked.
+
+        It is named by its id. A `TaskRun` that the store does not have is written first, with
+        `task_code`; one that it has goes on with the code it has. It needs an id, the name of its
+        task and its input, and may have a policy.
 
         With a `budget` it is parked after the first turn that ends later than so many seconds from
         now: 0 takes one turn. Calls in progress are not cut short.
@@ -81,8 +104,21 @@ class TaskExecutor:
         """
         token = secrets.token_hex(8)
         with self._busy():
-            run = await self._storage.claim(run_id, token, self._now(), self._lease_end())
+            if isinstance(task_run, TaskRun):
+                await self._write(task_run, task_code)
+                task_run = task_run.id
+            run = await self._storage.claim(task_run, token, self._now(), self._lease_end())
             return await self._execute_claimed(run, budget)
+
+    async def _write(self, run: TaskRun, code: str | None) -> None:
+        """Have a run in the store."""
+        if await self._storage.get_task_run(run.id) is not None:
+            return
+        run = run if code is None else evolve(run, code=code)
+        try:
+            await self._storage.create_task_run(new_run(run, self._settings, self._now()))
+        except RunExistsError:
+            pass
 
     async def claim_due(
         self, limit: int, tasks: Sequence[str] | None, without: Collection[str] = ()
@@ -121,7 +157,7 @@ class TaskExecutor:
             run,
             program,
             storage=self._storage,
-            processor=self._processor,
+            client=self._client,
             clock=self._clock,
             settings=self._settings,
             observer=self._observer,
@@ -181,6 +217,24 @@ class TaskExecutor:
         self._stopped.set()
         for drive in self._drives.values():
             drive.stop()
+
+    async def close(self) -> None:
+        """Park what is being driven, and close what was made for this executor."""
+        self.stop()
+        await self.wait_until_idle()
+        for own in self._own:
+            await own.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
 
     async def wait_until_idle(self) -> None:
         """Return when nothing is being driven any more; what rests is released once stopped."""
