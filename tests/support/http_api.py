@@ -73,9 +73,9 @@ class HttpApi:
 
 
 @contextmanager
-def serve() -> Iterator[HttpApi]:
+def serve(handler: "type[Handler] | None" = None) -> Iterator[HttpApi]:
     """Serve on a free port of 127.0.0.1 until the block is left."""
-    server = _Server(("127.0.0.1", 0), _Handler)
+    server = _Server(("127.0.0.1", 0), handler or Handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), name="http-api")
     thread.start()
     try:
@@ -123,7 +123,9 @@ class _Server(ThreadingHTTPServer):
         """A client that goes away is part of many tests."""
 
 
-class _Handler(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
+    """Answers; a test adds methods `route_<first part of the path>` for an API of its own."""
+
     protocol_version = "HTTP/1.1"
     wbufsize = -1
     disable_nagle_algorithm = True

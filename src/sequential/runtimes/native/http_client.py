@@ -7,6 +7,7 @@ adapters and retries work as ever.
 
 import functools
 import io
+import os
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -49,10 +50,11 @@ class JournalSocket:
             self._answer = written(answer_to(request, value))
 
     def makefile(self, mode: str = "rb", *args: Any, **more: Any) -> io.BufferedReader:
-        """The answer, to be read."""
+        """The answer, to be read; in the middle of a request, the leave to go on with it."""
         if self._error is not None:
             raise self._error
-        return io.BufferedReader(io.BytesIO(self._answer))
+        answer = b"HTTP/1.1 100 Continue\r\n\r\n" if self._wire.is_inside else self._answer
+        return io.BufferedReader(io.BytesIO(answer))
 
     def settimeout(self, seconds: Any) -> None:
         is_given = isinstance(seconds, int | float) and seconds > 0
@@ -61,11 +63,20 @@ class JournalSocket:
     def gettimeout(self) -> float | None:
         return self._timeout
 
+    def fileno(self) -> int:
+        """A file that can be read at any time, for those who ask whether there is an answer."""
+        return _always_readable()
+
     def setsockopt(self, *option: Any) -> None: ...
 
     def shutdown(self, how: int) -> None: ...
 
     def close(self) -> None: ...
+
+
+@functools.cache
+def _always_readable() -> int:
+    return os.open(os.devnull, os.O_RDONLY)
 
 
 def patch(module: Any) -> None:

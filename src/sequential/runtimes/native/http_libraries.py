@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from sequential.runtimes.native import http_aiohttp, http_client, http_httpx, patches
+from sequential.runtimes.native import http_aiohttp, http_client, http_httpx, patches, unseen
 from sequential.runtimes.native.importing import ImportHook, rebind
 
 
@@ -25,6 +25,7 @@ def install() -> None:
             "httpx": http_httpx.patch,
             "httpx2": http_httpx.patch,
             "urllib3.connection": http_client.patch_urllib3,
+            **dict(unseen.refusals()),
         }
     ).install()
     _rebind_replaced()

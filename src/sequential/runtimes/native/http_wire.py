@@ -40,6 +40,11 @@ class Wire:
         self._body.clear()
         return request
 
+    @property
+    def is_inside(self) -> bool:
+        """Whether the head of a request is there, and its body is not."""
+        return self._head is not None
+
     def _begin(self) -> bool:
         head, found, rest = bytes(self._unread).partition(_END_OF_HEAD)
         if not found:
@@ -64,7 +69,7 @@ class Wire:
             self._left = -1
         elif "content-length" in headers:
             self._read_body = self._counted
-            self._left = int(headers["content-length"])
+            self._left = _size(headers["content-length"], 10)
         else:
             self._read_body = self._no_body
 
@@ -96,7 +101,7 @@ class Wire:
             line, found, _ = self._unread.partition(_LINE)
             if not found:
                 return False
-            size = int(line.partition(b";")[0], 16)
+            size = _size(line.partition(b";")[0].decode("latin-1"), 16)
             if size == 0:
                 return self._trailer(len(line) + len(_LINE))
             del self._unread[: len(line) + len(_LINE)]
@@ -119,6 +124,13 @@ def written(answer: Answer) -> bytes:
     headers = [*answer.headers, ("Connection", "close")]
     lines += [f"{name}: {' '.join(value.splitlines())}" for name, value in headers]
     return "\r\n".join(lines).encode() + _END_OF_HEAD + answer.body
+
+
+def _size(text: str, base: int) -> int:
+    size = int(text, base)
+    if size < 0:
+        raise ValueError(f"{text!r} is not the size of a body")
+    return size
 
 
 def _decoded(head: bytes) -> str:

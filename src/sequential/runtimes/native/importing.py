@@ -5,10 +5,21 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any
 
 Then = Callable[[ModuleType], None]
+_MACHINERY = "<frozen importlib._bootstrap>"
+
+
+def is_importing() -> bool:
+    """Whether this thread is executing a module for the first time."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_filename == _MACHINERY:
+            return True
+        frame = frame.f_back
+    return False
 
 
 class ImportHook(MetaPathFinder):

@@ -12,12 +12,14 @@ import functools
 import os
 import random
 import sys
+import threading
 import time
 from collections.abc import Callable, Coroutine
 from datetime import UTC, date, datetime, tzinfo
 from typing import Any, NoReturn, cast
 
 from sequential.runtimes.native.execution import Execution
+from sequential.runtimes.native.importing import is_importing
 from sequential.task import host
 
 _FETCH = "use `fetch`, a service, an HTTP library, or `await step(function, ...)`"
@@ -37,8 +39,13 @@ _REFUSED = {
 
 
 def execution() -> Execution | None:
-    """The program that this thread executes, if it executes one."""
-    return cast("Execution | None", host())
+    """The program that this thread executes, if it executes one.
+
+    None while a module is being imported: what it does then belongs to the process. A replay in a
+    process that has the module already would not see it.
+    """
+    running = host()
+    return None if running is None or is_importing() else cast("Execution", running)
 
 
 @functools.cache
@@ -48,6 +55,7 @@ def install() -> None:
     _patch_chance()
     builtins.print = _printing(builtins.print)
     _patch_asyncio()
+    threading.Thread.start = _starting(threading.Thread.start)  # no audit event before 3.12
     sys.addaudithook(_refuse)
     from sequential.runtimes.native import http_libraries  # noqa: PLC0415 - it asks for `execution`
 
@@ -246,8 +254,18 @@ def _running(original: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
+def _starting(original: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(original)
+    def start(thread: threading.Thread) -> None:
+        if execution() is not None:
+            _say_no(*_THREAD)
+        original(thread)
+
+    return start
+
+
 def _refuse(event: str, details: tuple[Any, ...]) -> None:
-    if event in _REFUSED and host() is not None:
+    if event in _REFUSED and execution() is not None:
         _say_no(*_REFUSED[event])
 
 
