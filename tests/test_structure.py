@@ -231,7 +231,7 @@ def test_functions_fit_on_a_screen() -> None:
 
 
 PUBLIC = """
-    Allow CallContext CallError CallStatus Engine Failure HttpSettings InputField Limits
+    Allow CallContext CallError CallStatus Engine Failure HttpSettings InputField KeyValueAdapter Limits
     LocalService Progress RetryPolicy RunnerSettings Secret SequentialError Service ServiceClient
     Settings
     StackProcessor StackRun Status Step StorageAdapter TaskConfig TaskExecutor TaskFunction TaskRun

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from sequential.services.http_settings import HttpSettings
     from sequential.services.local import LocalService
     from sequential.storage.base import StorageAdapter
+    from sequential.storage.key_value import KeyValueAdapter
     from sequential.storage.registry import (
         create_adapter,
         register_adapter,
@@ -68,6 +69,7 @@ _HOMES = {
     "services.http_settings": ("HttpSettings",),
     "services.local": ("LocalService",),
     "storage.base": ("StorageAdapter",),
+    "storage.key_value": ("KeyValueAdapter",),
     "storage.registry": ("create_adapter", "register_adapter", "registered_adapters"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -81,6 +83,7 @@ __all__ = [
     "Failure",
     "HttpSettings",
     "InputField",
+    "KeyValueAdapter",
     "Limits",
     "LocalService",
     "Progress",

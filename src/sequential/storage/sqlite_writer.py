@@ -67,9 +67,9 @@ class Writer:
         return self._put(work, writes=True)
 
     def submit_alone(self, work: Callable[[sqlite3.Connection], T]) -> "asyncio.Future[T]":
-        """The same for a caller who knows that nothing else is going on: done when it returns,
+        """The same for a caller who knows that nothing else is going on.
 
-        if the database is free and the disk quick; else as with `submit`.
+        It is done when this returns, if the database is free and the disk quick.
         """
         if self._waiting or self._slow or self._connection is None or self._closed:
             self._slow = max(0, self._slow - 1)
