@@ -3,5 +3,5 @@
 import subprocess
 import sys
 
-for measurement in ("steps", "storage", "workers", "resume", "startup", "memory"):
+for measurement in ("steps", "storage", "workers", "resume", "startup", "edge", "memory"):
     subprocess.run([sys.executable, "-m", f"bench.{measurement}"], check=True)

@@ -9,10 +9,10 @@ POST /sweep                  for a timer: go on with what is due
 GET  /health
 """
 
-import contextlib
 import hmac
 import os
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -208,10 +208,8 @@ class Edge:
             self._signer = Links(secret.encode() if isinstance(secret, str) else secret)
         return self._signer
 
-    @contextlib.asynccontextmanager
-    async def _open(self) -> AsyncIterator[Engine]:
-        async with Engine.open(settings=self._settings(), services=self._services) as engine:
-            yield engine
+    def _open(self) -> AbstractAsyncContextManager[Engine]:
+        return Engine.open(settings=self._settings(), services=self._services)
 
     def _settings(self) -> Settings:
         assert isinstance(self._storage, str)
