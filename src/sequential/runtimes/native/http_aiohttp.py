@@ -1,7 +1,9 @@
 """aiohttp: connections of a task that lead to the journal instead of the network."""
 
 import asyncio
+import errno
 import functools
+import socket
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from typing import Any
@@ -142,8 +144,11 @@ def _own_error(library: Any, key: Any, error: OSError) -> Exception:
         own = library.ConnectionTimeoutError(str(error))
     elif code == "network":
         own = library.ServerDisconnectedError(str(error))
-    else:
-        kind = getattr(library, "ClientConnectorDNSError", library.ClientConnectorError)
-        own = (kind if code == "unknown_host" else library.ClientConnectorError)(key, error)
+    elif code == "unknown_host":
+        reason = socket.gaierror(socket.EAI_NONAME, str(error))
+        own = library.ClientConnectorDNSError(key, reason)
+    else:  # it shows the text that belongs to a number
+        number = errno.EACCES if code == "refused" else errno.EHOSTUNREACH
+        own = library.ClientConnectorError(key, OSError(number, str(error)))
     own.__cause__ = error
     return own

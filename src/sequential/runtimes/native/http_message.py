@@ -75,8 +75,9 @@ class Request(NamedTuple):
                 continue
             if key not in _OF_CONNECTION:
                 headers.append([name, value])
-        if self.body and not any(name.lower() == "content-type" for name, _ in self.headers):
-            headers.append(["Content-Type", None])  # the service would guess one
+        has_type = any(name.lower() == "content-type" for name, _ in self.headers)
+        if not has_type and (self.body or self.method not in ("GET", "HEAD")):
+            headers.append(["Content-Type", None])  # else one would be guessed
         return headers
 
 
