@@ -230,6 +230,20 @@ async def test_a_callback_that_is_an_ordinary_function(storage: MemoryStepStorag
     assert queue == ["exec-1", "exec-1"], "none at the end"
 
 
+async def test_a_callback_that_fails_in_an_ordinary_function(storage: MemoryStepStorage) -> None:
+    def resume(id: str) -> None:
+        raise ConnectionError("the queue is full")
+
+    flow = create_flow_executor(storage, call=Api(), resume=resume)
+    with pytest.raises(ConnectionError, match="the queue is full"):
+        await flow.execute(workflow, "exec-1", {"user_id": 123})
+
+    state = await storage.get("exec-1")
+    assert state
+    assert state["step"] == 1, "the step is stored, and nobody drives the flow"
+    assert "driver" not in state
+
+
 async def test_a_callback_that_fails_is_told(
     storage: MemoryStepStorage, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -303,11 +317,11 @@ class Broken(Exception):
     ("raised", "message"),
     [
         (ValueError(), "ValueError"),
-        (Broken(), "Broken, which has no text"),
+        (Broken(), "(the exception has no text)"),
         (ValueError("half \ud83d"), "half ?"),
         (StopIteration(3), "the hook raised StopIteration: 3"),
         (StopAsyncIteration("x"), "x"),
-        (KeyError("id"), "'id'"),
+        (KeyError("id"), "id"),
     ],
 )
 async def test_whatever_a_tool_raises(
@@ -663,6 +677,12 @@ async def test_any_object_with_the_five_methods_will_do(api: Api) -> None:
     assert states == results == {}
 
 
+async def test_how_far_to_go_is_a_word_or_a_number(flow: FlowExecutor) -> None:
+    until: Any = "forever"
+    with pytest.raises(ConfigError, match='until is \'forever\': use "step", "end" or a number'):
+        await flow.execute(workflow, "exec-1", {"user_id": 1}, until=until)
+
+
 async def test_what_cannot_store_is_refused() -> None:
     with pytest.raises(ConfigError, match="dict cannot store flows: it lacks set, delete"):
         create_flow_executor({})
@@ -705,7 +725,7 @@ async def test_a_missing_result_is_named(api: Api) -> None:
         await flow.execute(workflow, "exec-1")
 
 
-@pytest.mark.parametrize("state", [{}, {"step": "1"}, {"step": -1}, {"step": True}])
+@pytest.mark.parametrize("state", [{}, [], 7, {"step": "1"}, {"step": -1}, {"step": True}])
 async def test_a_damaged_state_is_refused(
     storage: MemoryStepStorage, flow: FlowExecutor, state: Any
 ) -> None:

@@ -18,7 +18,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sequential.errors import SequentialError
 from sequential.flow import FlowExecutor, create_flow_executor
 from sequential.flow.executor_storage import State
 from sequential.testing.clock import FakeClock
@@ -225,47 +224,6 @@ def test_random_workflows_killed_at_random(
         return result
 
     assert asyncio.run(killed()) == asyncio.run(straight())
-
-
-# --- many at once --------------------------------------------------------------------------------
-
-
-async def test_many_deliveries_at_once_perform_each_call_once() -> None:
-    performed: collections.Counter[int] = collections.Counter()
-
-    async def count(category: str, name: str, given: Any) -> Any:
-        performed[given] += 1
-        await asyncio.sleep(0)
-        return given
-
-    def workflow() -> Any:
-        seen = []
-        for n in range(20):
-            seen.append((yield {"__tool": ["api", "count", n]}))
-        return seen
-
-    storage = CustomStorage()
-    results: list[Any] = []
-
-    async def deliver() -> None:
-        flow = create_flow_executor(storage, call=count)
-        step: int | None = None
-        while not results:
-            try:
-                result = await flow.execute(workflow, "flow", step=step)
-            except SequentialError:
-                await asyncio.sleep(0)
-                continue
-            if isinstance(result, dict):
-                step = result["step"]
-            else:
-                results.append(result)
-
-    await create_flow_executor(storage, call=count).execute(workflow, "flow")
-    await asyncio.gather(*(deliver() for _ in range(8)))
-
-    assert results == [[*range(20)]]
-    assert performed == dict.fromkeys(range(20), 1)
 
 
 # --- memory --------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """What every storage of flows keeps, on real servers."""
 
 import asyncio
+import collections
 import json
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -8,7 +9,13 @@ from typing import Any
 
 import pytest
 
-from sequential.errors import ConfigError, InvalidNameError, StorageError
+from sequential.errors import (
+    ConfigError,
+    InvalidNameError,
+    RunBusyError,
+    RunNotFoundError,
+    StorageError,
+)
 from sequential.flow import (
     FirestoreStepStorage,
     FolderStepStorage,
@@ -195,6 +202,73 @@ async def test_a_whole_workflow_on_every_storage(storage: StepStorage) -> None:
     assert paused == [{"paused": "exec-1", "step": n} for n in range(6)]
     assert result == [{"n": n, "all": TREE} for n in range(3)]
     assert await storage.get("exec-1") is None
+
+
+@pytest.mark.parametrize("name", [*SHARED, "custom"])
+async def test_many_deliveries_at_once_perform_each_call_once(
+    name: str, opened: StorageOpener
+) -> None:
+    performed: collections.Counter[int] = collections.Counter()
+    results: list[Any] = []
+
+    async def count(category: str, name: str, given: Any) -> Any:
+        performed[given] += 1
+        await asyncio.sleep(0)
+        return given
+
+    def workflow() -> Any:
+        seen = []
+        for n in range(8):
+            seen.append((yield {"__tool": ["api", "count", n]}))
+        return seen
+
+    async def deliver(storage: StepStorage) -> None:
+        flow = create_flow_executor(storage, call=count)
+        step = 0
+        while not results:
+            try:
+                result = await flow.execute(workflow, "flow", step=step)
+            except (RunBusyError, RunNotFoundError):
+                await asyncio.sleep(0)
+                continue
+            if isinstance(result, dict):
+                step = result["step"]
+            else:
+                results.append(result)
+
+    storages = [await opened(name) for _ in range(4)]
+    await create_flow_executor(storages[0], call=count).execute(workflow, "flow")
+    await asyncio.gather(*(deliver(storage) for storage in storages))
+
+    assert results == [[*range(8)]]
+    assert performed == dict.fromkeys(range(8), 1)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "firestore"])
+async def test_results_of_several_megabytes(name: str, opened: StorageOpener) -> None:
+    storage = await opened(name)
+    flow = create_flow_executor(storage, call=lambda *request: "é" * 2_000_000)
+
+    def workflow(given: Any) -> Any:
+        first = yield {"__tool": ["api", "large", {"text": "x" * 100_000}]}
+        yield {"__save": True}
+        return len(first), len(given)
+
+    await flow.execute(workflow, "large", "y" * 2_000_000)
+    await flow.execute(workflow, "large")
+    assert await flow.execute(workflow, "large") == (2_000_000, 2_000_000)
+
+
+async def test_a_folder_keeps_nothing_of_a_process_that_died(tmp_path: Path) -> None:
+    storage = FolderStepStorage(tmp_path)
+    await storage.swap("exec-1", None, {"step": 0}, (-1, {}))
+    for left in (tmp_path / "exec-1" / ".new-half", tmp_path / "exec-1" / "state.json.x.tmp"):
+        left.write_text("half")
+    (tmp_path / ".gone-half").mkdir()
+
+    await storage.delete("exec-1")
+
+    assert [file.name for file in tmp_path.iterdir()] == [".lock"]
 
 
 async def test_the_layouts_are_those_that_are_documented(

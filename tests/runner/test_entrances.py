@@ -374,7 +374,7 @@ async def test_a_call_outside_of_a_run(adapter: MemoryAdapter) -> None:
     assert await adapter.query_task_runs() == [], "nothing is written"
 
 
-async def test_it_is_tried_again_as_in_a_run(adapter: MemoryAdapter) -> None:
+async def test_it_is_tried_again_as_in_a_run(adapter: MemoryAdapter, tool: FakeService) -> None:
     clock = FakeClock()
     begun = clock.now()
 
@@ -383,7 +383,7 @@ async def test_it_is_tried_again_as_in_a_run(adapter: MemoryAdapter) -> None:
             raise TryAgain(Outcome(error=Failure("OSError", "no route to host")))
         return "there"
 
-    tool = FakeService("tool", {"flaky": flaky})
+    tool._methods["flaky"] = flaky
     async with ServiceClient(adapter, [tool], clock=clock) as client:
         policy = RetryPolicy(delay=10, factor=2, jitter=0)
         assert await client.call("tool", "flaky", retry=policy) == "there"

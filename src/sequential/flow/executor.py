@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias
 
 from sequential.core import ids, journal, times, values
+from sequential.core.error_text import text_of
 from sequential.core.model import CallStatus, Failure, Finished, StackRun, Turn, Waiting, evolve
 from sequential.errors import ConfigError
 from sequential.flow.executor_claim import Claim
@@ -107,6 +108,8 @@ class FlowExecutor:
         the workflow asks for another call than the one that was recorded, and `LeaseLostError`
         when another process took the flow over meanwhile.
         """
+        if until not in ("step", "end") and not isinstance(until, int | float):
+            raise ConfigError(f'until is {until!a}: use "step", "end" or a number of seconds')
         flow_id = self._new_id() if id is None else check_flow_id(id)
         claim = Claim(self._storage, flow_id, self._clock, self._lease)
         if not await claim.take(input, step):
@@ -251,11 +254,7 @@ def _answer(record: StackRun) -> Any:
 
 def _failure(error: Exception) -> Failure:
     name = type(error).__name__
-    try:
-        message = str(error) or name
-    except Exception:  # its own text may be what is broken
-        message = f"{name}, which has no text"
-    return Failure(name, message.encode("utf-8", "replace").decode(), code="call_failed")
+    return Failure(name, text_of(error) or name, code="call_failed")
 
 
 async def _called(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

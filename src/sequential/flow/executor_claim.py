@@ -80,7 +80,7 @@ class Claim:
             )
         if state is None:
             return
-        step = state.get("step")
+        step = state.get("step") if isinstance(state, dict) else None
         if not isinstance(step, int) or isinstance(step, bool) or step < 0:
             raise StorageError(
                 f"the state of flow {self.id} is damaged: delete the flow and begin it again"

@@ -94,7 +94,7 @@ class FolderStepStorage(StepStorage):
 
     def _swap(self, id: str, old: State | None, new: State, result: tuple[int, Any] | None) -> bool:
         state = self._place(id) / "state.json"
-        aside = self._path / f".new-{uuid.uuid4().hex}"
+        aside = state.with_name(f".new-{uuid.uuid4().hex}")
         if self._read(state) != old:
             return False
         try:
@@ -104,7 +104,6 @@ class FolderStepStorage(StepStorage):
                 if self._read(state) != old:
                     return False
                 if result is not None:
-                    files.make_folder(str(state.parent))
                     aside.replace(self._result(id, result[0]))
                 self._write(state, new)
                 return True
@@ -151,14 +150,14 @@ class FolderStepStorage(StepStorage):
 
     def _delete(self, place: Path) -> None:
         """At once: the folder gets another name before it is emptied."""
-        gone = self._path / f".gone-{uuid.uuid4().hex}"
         try:
             with contextlib.suppress(FileNotFoundError):
-                place.rename(gone)
+                place.rename(self._path / f".gone-{uuid.uuid4().hex}")
                 files.sync_folder(str(self._path))
         except OSError as error:
             raise files.explain(error, str(place)) from error
-        shutil.rmtree(gone, ignore_errors=True)
+        for gone in self._path.glob(".gone-*"):  # and what a process left that died here
+            shutil.rmtree(gone, ignore_errors=True)
 
 
 class AdapterStepStorage(StepStorage):
