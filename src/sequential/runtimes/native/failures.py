@@ -17,6 +17,8 @@ def failure_of(error: BaseException, places: Places) -> Failure:
     if len(message) > _LONGEST_MESSAGE:
         message = f"{message[:_LONGEST_MESSAGE]}... ({len(message)} characters in all)"
     traceback = places.of_traceback(error.__traceback__)
+    if not traceback and error.__cause__ is not None:
+        traceback = places.of_traceback(error.__cause__.__traceback__)
     if first := next(leaves(error), None):
         traceback += places.of_traceback(first.__traceback__)
     return Failure(type=type(error).__name__, message=message, traceback=traceback)

@@ -7,6 +7,7 @@ to use instead.
 """
 
 import asyncio
+import contextlib
 import contextvars
 import sys
 import weakref
@@ -113,9 +114,9 @@ class DurableLoop(asyncio.AbstractEventLoop):
         try:
             result: T = self.run_until_complete(coroutine)
         except Exception:
-            self.run_until_complete(self._tidy())
+            self._tidy_up()
             raise
-        self.run_until_complete(self._tidy())
+        self._tidy_up()
         return result
 
     def unwind(self) -> None:
@@ -154,11 +155,19 @@ class DurableLoop(asyncio.AbstractEventLoop):
                 is_told = True
             self._run_ready()
 
+    def _tidy_up(self) -> None:
+        try:
+            self.run_until_complete(self._tidy())
+        except Exception as error:
+            told = "what the task left behind did not end in good order"
+            self.call_exception_handler({"message": told, "exception": error})
+
     async def _tidy(self) -> None:
         """End the other tasks, and then the generators that were left half-way."""
         left = [task for task in self._tasks.values() if task is not asyncio.current_task()]
         for task in left:
-            task.cancel()
+            with contextlib.suppress(RecursionError):  # they wait for each other
+                task.cancel()
         if left:
             await asyncio.wait(left)
         for generator in [*self._generators.values()]:
