@@ -117,7 +117,8 @@ class Drive:
             if self.run.status is Status.RUNNING and not self._stopping:
                 self._calls.attend()
             while self.run.status is Status.RUNNING:
-                if self._until is not None and self._until <= time.monotonic() and self._turns:
+                if self._is_over_budget():
+                    await self._finish_calls()
                     self.stop()
                 if self.run.turn == 0 and not self._stopping:
                     await self._take_turn([])
@@ -170,6 +171,19 @@ class Drive:
         async with self._commit_order:
             taken = self._calls.taken((call,))
             await self._storage.commit(Commit(self.run, self._token, updated=(call,), taken=taken))
+
+    def _is_over_budget(self) -> bool:
+        """Whether to park although the run could go on; one that only waits is parked anyway."""
+        if self._until is None or self._until > time.monotonic() or not self._turns:
+            return False
+        return bool(self._ready()) or not self._calls.is_quiet_for(self._settings.park_after)
+
+    async def _finish_calls(self) -> None:
+        """Begin no more calls, and wait for those in progress, which would be performed again."""
+        await self._calls.begin_no_more()
+        while self._calls.is_performing and not self._stopping:
+            self._changed.clear()
+            await self._clock.wait(self._changed, None)
 
     # --- waiting ---------------------------------------------------------------------------------
 

@@ -176,6 +176,16 @@ class OpenCalls:
             for call in unsettled
         )
 
+    @property
+    def is_performing(self) -> bool:
+        """Whether a service has been handed a call and its outcome is not noted yet."""
+        return bool(self._performing)
+
+    async def begin_no_more(self) -> None:
+        """Leave alone what was not handed to its service yet."""
+        waiting = [sequence for sequence in self._attending if sequence not in self._performing]
+        await cancel([self._attending.pop(sequence) for sequence in waiting])
+
     async def cancel(self) -> None:
         """Stop performing; calls in progress will be performed again, or never."""
         tasks = list(self._attending.values())
