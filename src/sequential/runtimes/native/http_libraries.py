@@ -19,6 +19,7 @@ def install() -> None:
         {
             "aiohttp": http_aiohttp.patch,
             "botocore.compat": functools.partial(_patch_clock, name="get_current_datetime"),
+            "google.auth._regional_access_boundary_utils": _without_background,
             "google.auth._helpers": functools.partial(_patch_clock, name="utcnow"),
             "http.client": http_client.patch,
             "httplib2": http_client.patch_httplib2,
@@ -50,6 +51,22 @@ def _patch_clock(module: Any, name: str) -> None:
     """
     if callable(original := getattr(module, name, None)):
         setattr(module, name, _clock(original))
+
+
+def _without_background(module: Any) -> None:
+    """Leave out a look-up that google-auth makes in a thread, and can do without."""
+    kind = getattr(module, "_RegionalAccessBoundaryRefreshManager", None)
+    if kind is not None:
+        kind.start_refresh = _outside(kind.start_refresh)
+
+
+def _outside(original: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(original)
+    def start(*args: Any, **kwargs: Any) -> None:
+        if patches.execution() is None:
+            original(*args, **kwargs)
+
+    return start
 
 
 def _clock(original: Callable[..., Any]) -> Callable[..., Any]:
