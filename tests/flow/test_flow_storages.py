@@ -23,15 +23,8 @@ from sequential.flow import (
 )
 from sequential.flow.storages import GivenStorage
 from support.firestore_server import FirestoreServer
-from support.flow_places import (
-    RECORDS,
-    TextFiles,
-    firestore_client,
-    flow_firestore,
-    flow_postgres,
-    opened,
-    place_of,
-)
+from support.flow_places import RECORDS, TextFiles, firestore_client, opened
+from support.flow_servers import flow_firestore, flow_postgres, place_of
 from support.valkey_server import ValkeyServer, shared_valkey
 
 __all__ = ["flow_firestore", "flow_postgres", "place_of", "shared_valkey"]

@@ -24,13 +24,8 @@ from sequential.storage.registry import create_adapter
 from sequential.testing.clock import FakeClock
 from sequential.testing.services import FakeService
 from support.command_line import SCRIPT
-from support.flow_places import (
-    ADAPTERS,
-    flow_firestore,
-    flow_postgres,
-    opened,
-    place_of,
-)
+from support.flow_places import ADAPTERS, opened
+from support.flow_servers import flow_firestore, flow_postgres, place_of
 from support.http_api import serve
 from support.valkey_server import shared_valkey
 

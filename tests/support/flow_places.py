@@ -1,14 +1,10 @@
 """Every kind of storage of `SequentialFlow`, opened by a text that processes can share."""
 
 import contextlib
-import itertools
-import secrets
+import os
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Any
-
-import pytest
 
 from sequential.flow import (
     CustomStorage,
@@ -19,16 +15,12 @@ from sequential.flow import (
     SQLStorage,
 )
 from sequential.storage.registry import create_adapter
-from support.firestore_server import FirestoreServer
-from support.postgres_server import PostgresServer, postgres_server
-from support.valkey_server import ValkeyServer
 
 RECORDS = [
     *("memory", "files", "bucket", "redis", "redis-client", "sqlite", "sqlite-factory"),
     *("postgres", "query", "firestore"),
 ]
 ADAPTERS = [f"adapter {name}" for name in ("memory", "folder", "sqlite", "postgres", "redis")]
-_numbers = itertools.count()
 
 
 class TextFiles:
@@ -133,64 +125,12 @@ def firestore_client(project: str, host: str) -> Any:
     from google.auth.credentials import AnonymousCredentials
     from google.cloud import firestore
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FIRESTORE_EMULATOR_HOST", host)
+    before = os.environ.get("FIRESTORE_EMULATOR_HOST")
+    os.environ["FIRESTORE_EMULATOR_HOST"] = host
+    try:
         anonymous = AnonymousCredentials()  # type: ignore[no-untyped-call]
         return firestore.Client(project=project, credentials=anonymous)
-
-
-@pytest.fixture(scope="session")
-def flow_postgres() -> Iterator[PostgresServer]:
-    try:
-        with postgres_server() as server:
-            yield server
-    except LookupError as error:
-        pytest.skip(str(error))
-
-
-@pytest.fixture(scope="session")
-def flow_firestore() -> Iterator[FirestoreServer]:
-    server = FirestoreServer()
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def place_of(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    """Makes the place of a new storage of a kind, on the server that it needs."""
-
-    def place(kind: str) -> str:
-        number = next(_numbers)
-        if kind in ("redis", "redis-client"):
-            valkey: ValkeyServer = request.getfixturevalue("shared_valkey")
-            return f"{kind} unix://{valkey.socket} {number}:"
-        if kind in ("postgres", "query"):
-            server: PostgresServer = request.getfixturevalue("flow_postgres")
-            name = f"flow{secrets.token_hex(6)}"
-            create_schema(server.url, name)
-            return f"{kind} {server.url}&options=-csearch_path%3D{name}"
-        if kind == "firestore":
-            firestore: FirestoreServer = request.getfixturevalue("flow_firestore")
-            return f"firestore flows{secrets.token_hex(6)} {firestore.address}"
-        if kind == "adapter postgres":
-            server = request.getfixturevalue("flow_postgres")
-            return f"adapter {server.url}&schema=flow{secrets.token_hex(6)}"
-        if kind == "adapter redis":
-            valkey = request.getfixturevalue("shared_valkey")
-            return f"adapter redis:unix://{valkey.socket}?prefix=flow{number}"
-        if kind == "adapter memory":
-            return "adapter memory:"
-        if kind == "adapter folder":
-            return f"adapter folder:{tmp_path / f'tasks{number}'}"
-        if kind == "adapter sqlite":
-            return f"adapter sqlite:{tmp_path / f'{number}.db'}"
-        return f"{kind} {tmp_path / f'{number}.db'}"
-
-    return place
-
-
-def create_schema(url: str, name: str) -> None:
-    import psycopg
-
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(f"CREATE SCHEMA {name}".encode())
+    finally:
+        del os.environ["FIRESTORE_EMULATOR_HOST"]
+        if before is not None:
+            os.environ["FIRESTORE_EMULATOR_HOST"] = before
