@@ -4,20 +4,16 @@ from sequential.core import times
 from sequential.core.model import Status, TaskRun, evolve
 from sequential.core.names import check_run_id, check_task_name
 from sequential.core.policy import check_config
-from sequential.errors import InvalidTaskError
 from sequential.runner.settings import RunnerSettings
 
 
 def new_run(run: TaskRun, settings: RunnerSettings, now: str) -> TaskRun:
     """`run` as it is created: with its times, and with the settings where it has no policy.
 
-    Raises `InvalidNameError`, `InvalidTaskError` without code, and `ConfigError` when the policy
-    cannot be used.
+    Raises `InvalidNameError`, and `ConfigError` when the policy cannot be used.
     """
     check_run_id(run.id)
     check_task_name(run.task_identifier)
-    if not run.code:
-        raise InvalidTaskError(f"run {run.id} has no code: give that of {run.task_identifier}")
     config = evolve(
         run.config,
         name=run.task_identifier,

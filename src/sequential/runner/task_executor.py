@@ -13,7 +13,13 @@ from sequential.config import load_secret
 from sequential.core import times
 from sequential.core.model import Status, TaskRun, evolve
 from sequential.core.transitions import Event, Happening
-from sequential.errors import LeaseLostError, RunExistsError, SequentialError, StorageError
+from sequential.errors import (
+    InvalidTaskError,
+    LeaseLostError,
+    RunExistsError,
+    SequentialError,
+    StorageError,
+)
 from sequential.runner.aside import Aside
 from sequential.runner.cancelling import cancel
 from sequential.runner.clock import Clock, SystemClock
@@ -114,9 +120,11 @@ class TaskExecutor:
         """Have a run in the store."""
         if await self._storage.get_task_run(run.id) is not None:
             return
-        run = run if code is None else evolve(run, code=code)
+        if not (code or run.code):
+            raise InvalidTaskError(f"run {run.id} has no code: give that of {run.task_identifier}")
+        run = new_run(run, self._settings, self._now())
         try:
-            await self._storage.create_task_run(new_run(run, self._settings, self._now()))
+            await self._storage.create_task_run(evolve(run, code=code or run.code))
         except RunExistsError:
             pass
 
@@ -161,6 +169,7 @@ class TaskExecutor:
             clock=self._clock,
             settings=self._settings,
             observer=self._observer,
+            abandon=self.family.cancel_runs,
             until=None if budget is None else time.monotonic() + budget,
         )
         if self._stopping:
