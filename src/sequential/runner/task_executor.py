@@ -120,9 +120,9 @@ class TaskExecutor:
         """Have a run in the store."""
         if await self._storage.get_task_run(run.id) is not None:
             return
+        run = new_run(run, self._settings, self._now())
         if not (code or run.code):
             raise InvalidTaskError(f"run {run.id} has no code: give that of {run.task_identifier}")
-        run = new_run(run, self._settings, self._now())
         try:
             await self._storage.create_task_run(evolve(run, code=code or run.code))
         except RunExistsError:
