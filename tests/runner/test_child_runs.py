@@ -284,3 +284,26 @@ async def test_an_engine_forgets_the_runs_it_has_driven(lab: Any) -> None:
         await engine.run("parent", {"children": 3})
         await asyncio.sleep(0)
         assert engine._followed == {}
+
+
+async def test_a_child_that_a_native_parent_gives_up_is_cancelled(lab: Any) -> None:
+    child = "async def child():\n    await wait_for_event('never')\n"
+    parent = """
+import asyncio
+async def parent():
+    try:
+        async with asyncio.timeout(60):
+            await run_task("child")
+    except TimeoutError:
+        return await wait_for_event("go")
+"""
+    async with lab.engine() as engine:
+        await engine.store_task("child", child, TaskConfig(name="child"))
+        await engine.store_task("parent", parent, TaskConfig(name="parent", runtime="native"))
+        run = await engine.create_run("parent")
+        while (await engine.get_run(run.id)).turn < 2:
+            await engine.drive(run.id)
+        (given_up,) = await engine.list_children(run.id)
+        assert given_up.status is Status.CANCELLED
+        await engine.answer(run.id, "go", "gave up")
+        assert (await engine.resume(run.id)).value == "gave up"

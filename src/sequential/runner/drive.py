@@ -12,7 +12,7 @@ committed by itself, so it survives whatever happens until the program can take 
 import asyncio
 import time
 from asyncio import FIRST_COMPLETED
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
 from sequential.core import journal, times
@@ -70,11 +70,13 @@ class Drive:
         clock: Clock,
         settings: RunnerSettings,
         observer: Observer,
+        abandon: Callable[[Collection[str]], Awaitable[None]],
         until: float | None = None,
     ) -> None:
         """`until`, on the monotonic clock: park after the first turn that ends later than this."""
         assert run.lease_token
         self._until = until
+        self._abandon = abandon  # ends child runs that nobody waits for any more
         self.run = run
         self._token = run.lease_token
         self._program = program
@@ -114,6 +116,8 @@ class Drive:
                 self._advancing = True
                 await self._revive()
                 self._advancing = False
+            if self.run.turn and self.run.config.runtime == "native":
+                await self._end_forgotten_children()
             if self.run.status is Status.RUNNING and not self._stopping:
                 self._calls.attend()
             while self.run.status is Status.RUNNING:
@@ -152,6 +156,14 @@ class Drive:
                 going_on = await self._children_going_on()
                 self.answers = stored.answers
                 self._calls.offer(stored.events, going_on)
+
+    async def _end_forgotten_children(self) -> None:
+        """A process may have died between the turn that gave up a child and the child's end."""
+        wanted = self._calls.children_of()
+        going_on = await self._storage.query_task_runs(
+            parent_run_id=self.run.id, status=[one for one in Status if not one.is_final]
+        )
+        await self._abandon([child.id for child in going_on if child.id not in wanted])
 
     async def _children_going_on(self) -> set[str]:
         """The child runs that need no look, when looking at all of them would take long."""
@@ -326,6 +338,7 @@ class Drive:
         ]
         requested = [self._request(call, number, now, wanted=waits) for call in turn.calls]
         self._calls.give_back(turn.dropped)
+        left_alone = self._calls.children_of(turn.dropped)
         dropped = self._dropped(turn.dropped, requested, number, now)
         left = [*self._calls.without([*delivered, *dropped]), *requested]
         run = evolve(self.run, turn=number, crashes=0, where=_place(turn, left))
@@ -344,6 +357,7 @@ class Drive:
             self._tell(Step.PRINTED, text=turn.log)
         if waits:
             await self._calls.drop(dropped)
+            await self._abandon(left_alone)
             self._calls.follow(delivered, requested)
         else:
             self._tell(Step.ENDED)

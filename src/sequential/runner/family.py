@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Collection
 
 from sequential.core import times
 from sequential.core.model import TaskRun
@@ -71,6 +72,13 @@ class Family:
                     with contextlib.suppress(SequentialError):
                         await self._cancel(child.id)
                     await self.cancel_children(child.id)
+
+    async def cancel_runs(self, run_ids: Collection[str]) -> None:
+        """Cancel these runs and their child runs, as far as they go on."""
+        for run_id in run_ids:
+            with contextlib.suppress(SequentialError):
+                await self._cancel(run_id)
+            await self.cancel_children(run_id)
 
     async def _cancel(self, run_id: str) -> None:
         happening = Happening(Event.CANCEL)

@@ -117,7 +117,9 @@ class OpenCalls:
             if taken is not None:
                 call = self._calls[sequence]
                 _, arguments = values.arguments_from_json(call.input)
-                event = RunEvent(taken, arguments["name"], call.updated_at, call.result)
+                named = {"name": arguments.get("name"), "data": call.result}
+                named = call.result if arguments.get("any") else named
+                event = RunEvent(taken, named["name"], call.updated_at, named["data"])
                 self._events.insert(0, event)
                 self._calls[sequence] = evolve(call, result=None, parent_stack_run_id=None)
 
@@ -160,6 +162,12 @@ class OpenCalls:
         """Whether functions of the program are to be called, which has to be in memory for that."""
         calls = self._calls.values()
         return any(call.service == STEP and not call.status.is_settled for call in calls)
+
+    def children_of(self, numbers: Iterable[int] | None = None) -> list[str]:
+        """The ids of the child runs that these calls wait for, or all of them do."""
+        known = self._calls if numbers is None else [n for n in numbers if n in self._calls]
+        calls = [self._calls[number] for number in known]
+        return [child_of(c) for c in calls if c.operation == CHILD and not c.status.is_settled]
 
     def has_children(self) -> bool:
         """Whether child runs go on at this moment, or may do so."""
@@ -241,6 +249,8 @@ class OpenCalls:
         if call.operation != EVENT:
             return None
         _, arguments = values.arguments_from_json(call.input)
+        if arguments.get("any"):
+            return next(iter(self._events), None)
         return next((e for e in self._events if e.name == arguments.get("name")), None)
 
     async def _take(self, sequence: int, event: RunEvent) -> None:
@@ -248,11 +258,13 @@ class OpenCalls:
         self._events.remove(event)
         self._taken[sequence] = event.id
         call = self._calls[sequence]
+        _, arguments = values.arguments_from_json(call.input)
+        data = {"name": event.name, "data": event.data} if arguments.get("any") else event.data
         call = evolve(
             call,
             status=CallStatus.COMPLETED,
-            result=event.data,
-            size=len(values.dumps(event.data)),
+            result=data,
+            size=len(values.dumps(data)),
             attempts=call.attempts + 1,
             due_at=None,
             updated_at=max(times.to_text(self._clock.now()), call.updated_at),
