@@ -50,6 +50,14 @@ class HttpLab:
         finally:
             await engine.close()
 
+    async def log(self, run_id: str) -> str:
+        """What a run has printed, or was told."""
+        engine = self.engine()
+        try:
+            return "".join([entry.text for entry in await engine.get_log(run_id)])
+        finally:
+            await engine.close()
+
     async def value(self, code: str, **input: Any) -> Any:
         """What a task returns."""
         run, _ = await self.run(code, **input)

@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from sequential.runtimes.native.execution import CallFuture, Execution
-from sequential.runtimes.native.http_message import Request, answer_to, code_of
+from sequential.runtimes.native.http_message import Request, answer_to, code_of, log_refusal
 from sequential.runtimes.native.http_wire import Wire, written
 from sequential.runtimes.native.patches import execution
 
@@ -103,6 +103,7 @@ class JournalTransport(asyncio.Transport):
         if error is None:
             self._protocol.data_received(written(answer_to(request, call.result())))
         elif isinstance(error, OSError):
+            log_refusal(self._running, error)
             self._fail(self._own_error(error))
         else:
             self._fail(error)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sequential.runtimes.native.execution import Execution
-from sequential.runtimes.native.http_message import answer_to, code_of
+from sequential.runtimes.native.http_message import answer_to, code_of, log_refusal
 from sequential.runtimes.native.http_wire import Wire, written
 from sequential.runtimes.native.patches import execution
 
@@ -41,6 +41,7 @@ class JournalSocket:
         try:
             value = self.running.call_blocking(request.requested(self.running))
         except OSError as error:
+            log_refusal(self.running, error)
             if code_of(error) == "unknown_host":
                 raise socket.gaierror(socket.EAI_NONAME, str(error)) from error
             if code_of(error) in _BEFORE_AN_ANSWER:

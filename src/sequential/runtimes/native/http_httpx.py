@@ -4,7 +4,13 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from sequential.runtimes.native.http_message import Answer, Request, answer_to, code_of
+from sequential.runtimes.native.http_message import (
+    Answer,
+    Request,
+    answer_to,
+    code_of,
+    log_refusal,
+)
 from sequential.runtimes.native.patches import execution
 
 _ERRORS = {
@@ -34,6 +40,7 @@ def _handling(library: Any, original: Callable[..., Any]) -> Callable[..., Any]:
         try:
             value = running.call_blocking(asked.requested(running))
         except OSError as error:
+            log_refusal(running, error)
             raise _own_error(library, request, error) from error
         return _response(library, answer_to(asked, value))
 
@@ -50,6 +57,7 @@ def _handling_later(library: Any, original: Callable[..., Any]) -> Callable[...,
         try:
             value = await running.call_later(asked.requested(running))
         except OSError as error:
+            log_refusal(running, error)
             raise _own_error(library, request, error) from error
         return _response(library, answer_to(asked, value))
 

@@ -119,6 +119,12 @@ def code_of(error: Exception) -> str:
     return "timeout" if isinstance(error, TimeoutError) else "network"
 
 
+def log_refusal(running: Execution, error: Exception) -> None:
+    """Put into the run's log that a host may not be reached: SDKs hide the reason as a rule."""
+    if code_of(error) == "refused":
+        running.write(f"{error}\n")
+
+
 _FRAMING = frozenset({"connection", "keep-alive", "trailer", "transfer-encoding"})
 
 

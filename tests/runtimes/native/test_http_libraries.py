@@ -1,0 +1,200 @@
+"""What holds for all HTTP libraries in native tasks, and for everybody outside of them."""
+
+import http.client
+import threading
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+import aiohttp
+import httpx
+import pytest
+import requests
+
+from sequential.core import values
+from sequential.core.model import TaskConfig
+from support.http_api import HttpApi
+from support.http_lab import HttpLab
+from support.sdk_api import serve_sdks
+
+
+@pytest.fixture
+def api() -> Iterator[HttpApi]:
+    with serve_sdks() as running:
+        yield running
+
+
+async def test_outside_of_a_task_they_are_as_ever(api: HttpApi) -> None:
+    """While a task waits in its thread, this one uses real connections."""
+    code = """
+import aiohttp, asyncio, httpx, requests
+async def job(input):
+    await asyncio.sleep(1)
+    return httpx.get(input["api"] + "/json/0").json()
+"""
+    run, _ = await HttpLab().run(code, api=api.url)
+    before = len(api.requests)
+
+    httpx.post(f"{api.url}/json/1", timeout=5)
+    requests.post(f"{api.url}/json/2", timeout=5)
+    with urllib.request.urlopen(f"{api.url}/json/3", data=b"x") as answer:
+        answer.read()
+    async with aiohttp.ClientSession() as session, session.post(f"{api.url}/json/4") as there:
+        await there.read()
+    async with httpx.AsyncClient() as client:
+        await client.post(f"{api.url}/json/5")
+
+    assert run.value == {"n": 0}
+    assert len(api.requests) == before + 5
+    assert not api.keys  # none of them came from the engine
+
+
+async def test_a_step_uses_real_connections(api: HttpApi) -> None:
+    code = """
+import requests
+from sequential.task import step
+
+def load(url):
+    return requests.post(url, timeout=5).json()
+
+async def job(input):
+    return await step(load, input["api"] + "/json/1")
+"""
+    run, calls = await HttpLab().run(code, api=api.url)
+
+    assert run.error is None, run.error
+    assert run.value == {"n": 1}
+    assert [call.operation for call in calls] == ["step.load"]
+    assert not api.keys
+
+
+async def test_a_secret_is_filled_in_where_the_request_is_sent(api: HttpApi) -> None:
+    code = """
+from openai import OpenAI
+
+def job(input):
+    client = OpenAI(api_key="{{secret:openai}}", base_url=input["api"] + "/v1")
+    return client.embeddings.create(model="e", input="a", encoding_format="float").model
+"""
+    lab = HttpLab()
+    engine = lab.engine()
+    try:
+        await engine.keys.set("openai", "sk-very-secret")
+    finally:
+        await engine.close()
+
+    run, calls = await lab.run(code, api=api.url)
+
+    assert run.value == "e"
+    assert api.last.headers["authorization"] == "Bearer sk-very-secret"
+    assert "sk-very-secret" not in repr(calls)
+
+
+async def test_allowed_hosts_hold_for_sdks_and_the_log_says_so(api: HttpApi) -> None:
+    code = """
+from openai import OpenAI
+
+def job(input):
+    OpenAI(api_key="x", base_url=input["api"] + "/v1", max_retries=0).models.list()
+"""
+    lab = HttpLab()
+    run, calls = await lab.run(code, hosts=("api.openai.com",), api=api.url)
+
+    assert run.error is not None
+    assert (run.error.type, run.error.message) == ("APIConnectionError", "Connection error.")
+    assert calls[0].error is not None
+    assert calls[0].error.type == "PermissionError"
+    assert await lab.log(run.id) == f"{calls[0].error.message}\n"
+    assert api.requests == []
+
+
+async def test_a_body_beyond_the_limit_is_refused_before_it_is_sent(api: HttpApi) -> None:
+    code = """
+import httpx
+
+def job(input):
+    httpx.post(input["api"] + "/echo", content=b"x" * 40_000_000)
+"""
+    run, calls = await HttpLab().run(code, api=api.url)
+
+    assert run.error is not None
+    assert (run.error.type, calls) == ("TypeError", [])
+    assert "(limits.result_kb)" in run.error.message
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("import grpc; grpc.insecure_channel('x:1')", "a connection of grpc"),
+        ("import grpc.aio; grpc.aio.secure_channel('x:1', None)", "a connection of grpc"),
+        ("import psycopg; psycopg.connect('host=x')", "a connection of psycopg"),
+        ("import psycopg; psycopg.Connection.connect('')", "a connection of psycopg"),
+        ("import socket; socket.create_connection(('127.0.0.1', 9))", "a connection"),
+        ("import threading; threading.Thread(target=print).start()", "a thread"),
+        (
+            "from websockets.sync.client import connect; connect('ws://127.0.0.1:9')",
+            "a connection",
+        ),
+    ],
+)
+async def test_what_no_journal_could_hold_is_refused(code: str, says: str) -> None:
+    run, calls = await HttpLab().run(f"def job(input):\n    {code}\n")
+
+    assert run.error is not None
+    assert run.error.message.startswith("a native task cannot ")
+    assert says in run.error.message or "look up a host" in run.error.message
+    assert "`await step(function, ...)`" in run.error.message
+    assert calls == []
+
+
+async def test_to_thread_makes_calls_of_the_run(api: HttpApi) -> None:
+    code = """
+import asyncio, requests, threading
+
+async def job(input):
+    answer = await asyncio.to_thread(requests.get, input["api"] + "/json/1")
+    same = await asyncio.to_thread(threading.get_ident) == threading.get_ident()
+    try:
+        await asyncio.to_thread(int, "x")
+    except ValueError as error:
+        return [answer.json(), same, str(error)]
+"""
+    run, calls = await HttpLab().run(code, api=api.url)
+
+    assert run.value == [{"n": 1}, True, "invalid literal for int() with base 10: 'x'"]
+    assert len(calls) == 1
+
+
+async def test_runs_at_the_same_time_do_not_meet(api: HttpApi) -> None:
+    """One session of a library, shared by the tasks of a process, serves each as its own."""
+    code = """
+import requests
+
+def job(input):
+    session = requests.__dict__.setdefault("shared_by_tests", requests.Session())
+    return [session.get(f"{input['api']}/json/{input['n'] + n}").json()["n"] for n in range(5)]
+"""
+    import asyncio
+
+    engine = HttpLab().engine()
+    try:
+        await engine.store_task("job", code, TaskConfig(name="job", runtime="native"))
+        given: list[dict[str, Any]] = [{"api": api.url, "n": n} for n in (0, 10, 20)]
+        runs = await asyncio.gather(*[engine.run("job", one) for one in given])
+    finally:
+        await engine.close()
+        vars(requests).pop("shared_by_tests").close()
+
+    assert [values.from_json(run.result) for run in runs] == [
+        [n, n + 1, n + 2, n + 3, n + 4] for n in (0, 10, 20)
+    ]
+    assert all(count == 1 for count in api.paths.values())
+
+
+def test_a_program_has_no_thread_left() -> None:
+    assert [one.name for one in threading.enumerate() if one.name.startswith("task ")] == []
+
+
+def test_connections_of_the_standard_library_stay_classes() -> None:
+    assert isinstance(http.client.HTTPConnection, type)
+    assert http.client.HTTPConnection.connect.__name__ == "connect"
