@@ -357,6 +357,21 @@ async def test_an_error_of_the_workflow_propagates_and_can_be_tried_again(
     assert len(api.calls) == 1
 
 
+async def test_an_error_names_the_flow_whose_id_was_made(flow: FlowExecutor, api: Api) -> None:
+    def failing(given: Any) -> Any:
+        yield {"__tool": ["api", "user", given]}
+        raise KeyError("email")
+
+    with pytest.raises(KeyError) as caught:
+        await flow.execute(failing, input=1, until="end")
+    (note,) = caught.value.__notes__
+    made = note.removeprefix("this was flow ").partition(":")[0]
+
+    with pytest.raises(KeyError):
+        await flow.execute(failing, made)
+    assert len(api.calls) == 1
+
+
 @pytest.mark.parametrize(
     "yielded",
     [
@@ -568,6 +583,24 @@ async def test_a_callback_that_comes_twice_counts_once(flow: FlowExecutor, api: 
     with pytest.raises(RunNotFoundError, match="flow exec-1 is over, or was never begun"):
         await flow.execute(workflow, "exec-1", step=1)
     assert len(api.calls) == 2
+
+
+async def test_a_late_callback_does_nothing_while_the_flow_is_driven(
+    flow: FlowExecutor, storage: MemoryStepStorage
+) -> None:
+    await flow.execute(workflow, "exec-1", {"user_id": 123})
+    slow = Slow()
+    driving = asyncio.create_task(
+        create_flow_executor(storage, call=slow).execute(workflow, "exec-1", step=0)
+    )
+    await slow.begun.wait()
+
+    with pytest.raises(RunBusyError):
+        await flow.execute(workflow, "exec-1", step=0)
+    assert await flow.execute(workflow, "exec-1", step=-1) == {"paused": "exec-1", "step": 0}
+    slow.go.set()
+
+    assert await driving == {"paused": "exec-1", "step": 1}
 
 
 async def test_a_process_that_died_is_replaced_when_its_lease_is_over(

@@ -117,8 +117,10 @@ class FlowExecutor:
         try:
             async with claim.kept():
                 last = await self._drive(claim, gen_fn, input, until)
-        except BaseException:
+        except BaseException as error:
             await self._give_back(claim)
+            if id is None:
+                error.add_note(f"this was flow {flow_id}: execute it again under this id")
             raise
         if isinstance(last, Ended):
             return last.value

@@ -62,9 +62,10 @@ class Claim:
                 if await self._begin(input):
                     return True
                 continue
-            if after is not None and state["step"] != after + 1 and "ended" not in state:
+            if after is not None and state["step"] != after + 1:
                 self._state = state
                 return False
+            self._check_free(state)
             if not await self._swap(state, self._driven(state)):
                 continue
             if "ended" not in state:
@@ -85,6 +86,8 @@ class Claim:
             raise StorageError(
                 f"the state of flow {self.id} is damaged: delete the flow and begin it again"
             )
+
+    def _check_free(self, state: State) -> None:
         until = state.get("until")
         if "driver" in state and str(until) > self._now():
             raise RunBusyError(
