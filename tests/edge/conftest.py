@@ -78,7 +78,8 @@ class Cloud:
             "fire": self.fired.append,
             "schedule": lambda run_id, at: self.scheduled.append((run_id, at)),
         }
-        return Edge(self.storage, **given | options)
+        storage = options.pop("storage", self.storage)
+        return Edge(storage, **given | options)
 
     @contextlib.asynccontextmanager
     async def invoked(self, **options: Any) -> AsyncIterator[Edge]:

@@ -1,13 +1,15 @@
 """From one invocation to the next: what is asked for, what is saved, and that nothing is lost."""
 
 import asyncio
+import contextlib
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from edge.conftest import URL, Cloud, code_of, get, post
-from sequential.core.model import Status
+from edge.conftest import NUMBER, STEPS, URL, Cloud, code_of, get, post
+from sequential.core.model import Status, TaskConfig
 from sequential.edge import Edge
 from sequential.edge.links import Links
 from sequential.edge.message import Event
@@ -45,14 +47,18 @@ async def test_each_invocation_may_be_another_process(cloud: Cloud) -> None:
     assert [call.attempts for call in await cloud.calls(run_id)] == [1, 1, 1, 1]
 
 
-async def test_a_thousand_steps_in_a_thousand_invocations(cloud: Cloud) -> None:
-    async with cloud.invoked(budget=0) as edge:
+async def test_a_thousand_steps_in_a_thousand_invocations(tmp_path: Path) -> None:
+    cloud = Cloud(tmp_path, "memory:")  # it is the hops that are tried, not the disk
+    async with cloud.engine() as engine:
+        await engine.store_task("steps", STEPS, TaskConfig(name="steps", inputs=NUMBER))
+        edge = cloud.function(budget=0, storage=lambda: contextlib.nullcontext(engine))
         run_id = await start(edge, "steps", n=1000)
         assert await cloud.deliver(edge) == 1000
-    run = await cloud.run(run_id)
-    assert run.turn == 1001
-    assert run.value == list(range(1000))
-    assert len(cloud.tool.performed) == 1000
+        run = await engine.get_run(run_id)
+        assert run.turn == 1001
+        assert run.value == list(range(1000))
+        assert len(cloud.tool.performed) == 1000
+        assert [call.attempts for call in await engine.list_calls(run_id)] == [1] * 1000
 
 
 async def test_a_platform_that_leaves_no_time_gets_one_turn(cloud: Cloud) -> None:
@@ -178,10 +184,11 @@ async def test_hooks_may_be_coroutines_and_may_fail(cloud: Cloud, caplog: Any) -
         raise RuntimeError("the timer is full")
 
     async with cloud.invoked(budget=0, fire=fire, schedule=schedule) as edge:
-        run_id = await start(edge, "sleeper")
-        assert heard == [run_id]
-        run = await edge.hops.resume(run_id)
-        assert run.wake_at is not None
+        going_on = await start(edge, "steps", n=1)
+        assert heard == [going_on]
+        asleep = await start(edge, "sleeper")
+        assert heard == [going_on]
+        assert (await cloud.run(asleep)).wake_at is not None
     assert "the timer is full" in caplog.text
 
 
