@@ -18,8 +18,9 @@ async def post(url: str) -> None:
     context = ssl.create_default_context() if parts.scheme == "https" else None
     port = parts.port or (443 if context else 80)
     target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
+    place = parts.netloc.rpartition("@")[2]
     head = (
-        f"POST {target} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Length: 0\r\n"
+        f"POST {target} HTTP/1.1\r\nHost: {place}\r\nContent-Length: 0\r\n"
         "User-Agent: sequential-edge\r\nConnection: close\r\n\r\n"
     )
     try:
