@@ -197,6 +197,19 @@ async def test_failures_are_those_of_the_library(
         assert says is None or says in value[library][1]
 
 
+async def test_the_timeout_that_counts_is_that_for_the_answer(api: HttpApi) -> None:
+    code = """
+import requests
+
+def job(input):
+    return requests.get(input["api"] + "/slow/0.4", timeout=(0.1, 7)).json()
+"""
+    run, calls = await HttpLab().run(code, api=api.url)
+
+    assert run.value == {"slept": 0.4}
+    assert calls[0].input["timeout"] == 7.0
+
+
 async def test_retries_of_a_library_are_durable(api: HttpApi) -> None:
     code = """
 import requests

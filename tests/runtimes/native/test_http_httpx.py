@@ -58,6 +58,19 @@ def job(input):
     assert (value["zipped"], len(value["bytes"]), value["words"]) == (5000, 300, "grüße")
 
 
+async def test_a_password_in_a_url_is_in_no_url_of_the_journal(api: HttpApi) -> None:
+    code = """
+import httpx
+
+def job(input):
+    return httpx.get(f"http://me:secret@{input['host']}/echo?a=é#f").json()["headers"]
+"""
+    run, calls = await HttpLab().run(code, host=f"{api.host}:{api.port}")
+
+    assert run.value["authorization"] == "Basic bWU6c2VjcmV0"
+    assert calls[0].input["url"] == f"{api.url}/echo?a=%C3%A9"
+
+
 @pytest.mark.parametrize("library", LIBRARIES)
 async def test_several_at_once(api: HttpApi, library: str) -> None:
     code = """

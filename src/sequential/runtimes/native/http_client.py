@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sequential.runtimes.native.execution import Execution
-from sequential.runtimes.native.http_message import answer_to, code_of, log_refusal
+from sequential.runtimes.native.http_message import Request, answer_to, code_of, log_refusal
 from sequential.runtimes.native.http_wire import Wire, written
 from sequential.runtimes.native.patches import execution
 
@@ -23,39 +23,54 @@ _BEFORE_AN_ANSWER = frozenset({"refused", "unknown_host", "unreachable"})
 
 
 class JournalSocket:
-    """Stands where a connection has its socket."""
+    """Stands where a connection has its socket.
 
-    def __init__(self, running: Execution, origin: str, timeout: Any) -> None:
+    `is_early` tells when the call is made: as soon as the request is complete, or when the answer
+    is asked for, by libraries that set the timeout for it only then.
+    """
+
+    def __init__(self, running: Execution, origin: str, timeout: Any, *, is_early: bool) -> None:
         self.running = running
         self._wire = Wire(origin)
+        self._is_early = is_early
+        self._request: Request | None = None
         self._answer = b""
         self._error: Exception | None = None
         self.settimeout(timeout)
 
     def sendall(self, data: bytes, flags: int = 0) -> None:
-        """Take a piece of a request; the call is made when it is complete."""
-        request = self._wire.feed(data)
-        if request is None:
-            return
-        request = request._replace(timeout=self._timeout)
-        try:
-            value = self.running.call_blocking(request.requested(self.running))
-        except OSError as error:
-            log_refusal(self.running, error)
-            if code_of(error) == "unknown_host":
-                raise socket.gaierror(socket.EAI_NONAME, str(error)) from error
-            if code_of(error) in _BEFORE_AN_ANSWER:
-                raise
-            self._error = error
-        else:
-            self._answer = written(answer_to(request, value))
+        """Take a piece of a request."""
+        self._request = self._wire.feed(data)
+        if self._is_early and self._request is not None:
+            try:
+                self._call()
+            except OSError as error:
+                if code_of(error) in _BEFORE_AN_ANSWER:
+                    raise
+                self._error = error
 
     def makefile(self, mode: str = "rb", *args: Any, **more: Any) -> io.BufferedReader:
         """The answer, to be read; in the middle of a request, the leave to go on with it."""
         if self._error is not None:
             raise self._error
+        if self._request is not None:
+            self._call()
         answer = b"HTTP/1.1 100 Continue\r\n\r\n" if self._wire.is_inside else self._answer
         return io.BufferedReader(io.BytesIO(answer))
+
+    def _call(self) -> None:
+        assert self._request is not None
+        request, self._request = self._request._replace(timeout=self._timeout), None
+        try:
+            value = self.running.call_blocking(request.requested(self.running))
+        except OSError as error:
+            log_refusal(self.running, error)
+            if code_of(error) != "unknown_host":
+                raise
+            unknown = socket.gaierror(socket.EAI_NONAME, str(error))
+            vars(unknown).update(vars(error))
+            raise unknown from error
+        self._answer = written(answer_to(request, value))
 
     def settimeout(self, seconds: Any) -> None:
         is_given = isinstance(seconds, int | float) and seconds > 0
@@ -88,15 +103,15 @@ def patch(module: Any) -> None:
     module.HTTPConnection.putrequest = _beginning(module.HTTPConnection.putrequest)
 
 
-def patch_connections(*kinds: Any) -> None:
+def patch_connections(*kinds: Any, is_early: bool = True) -> None:
     """Cover classes of connections that connect in a way of their own."""
     for kind in kinds:
-        kind.connect = _connecting(kind.connect)
+        kind.connect = _connecting(kind.connect, is_early=is_early)
 
 
 def patch_urllib3(module: Any) -> None:
     """Cover `urllib3.connection`."""
-    patch_connections(module.HTTPConnection, module.HTTPSConnection)
+    patch_connections(module.HTTPConnection, module.HTTPSConnection, is_early=False)
 
 
 def patch_httplib2(module: Any) -> None:
@@ -104,13 +119,13 @@ def patch_httplib2(module: Any) -> None:
     patch_connections(module.HTTPConnectionWithTimeout, module.HTTPSConnectionWithTimeout)
 
 
-def _connecting(original: Callable[..., Any]) -> Callable[..., Any]:
+def _connecting(original: Callable[..., Any], *, is_early: bool) -> Callable[..., Any]:
     @functools.wraps(original)
     def connect(self: Any, *args: Any, **kwargs: Any) -> Any:
         running = execution()
         if running is None:
             return original(self, *args, **kwargs)
-        self.sock = JournalSocket(running, _origin(self), self.timeout)
+        self.sock = JournalSocket(running, _origin(self), self.timeout, is_early=is_early)
         if hasattr(self, "is_verified"):
             self.is_verified = True  # by the http service
         return None

@@ -70,9 +70,11 @@ def _request(transport: Any, request: Any, body: bytes) -> Request:
             "a native task cannot open a Unix socket, which would not survive it: use "
             "`await step(function, ...)`"
         )
+    url = request.url  # without user and password, which are in a header by now
+    target = b"%b://%b%b" % (url.raw_scheme, url.netloc, url.raw_path)
     headers = [(_text(name), _text(value)) for name, value in request.headers.raw]
     timeout = request.extensions.get("timeout", {}).get("read")
-    return Request(request.method, str(request.url), headers, body, timeout)
+    return Request(request.method, target.decode(), headers, body, timeout)
 
 
 def _response(library: Any, answer: Answer) -> Any:
