@@ -97,6 +97,29 @@ async def test_a_run_that_is_driven_elsewhere_is_busy(cloud: Cloud) -> None:
     assert len(cloud.tool.performed) == 1
 
 
+async def test_many_deliveries_of_one_start_make_one_run(cloud: Cloud) -> None:
+    ask = post("/tasks/steps", {"input": {"n": 3}, "id": ID})
+    async with cloud.invoked() as one, cloud.invoked() as two:
+        asked = [edge.handle(ask) for edge in (one, two) for _ in range(10)]
+        responses = await asyncio.gather(*asked)
+    assert {response.json["id"] for response in responses} == {ID}
+    assert {response.status for response in responses} <= {200, 202}
+    assert (await cloud.run(ID)).value == [0, 1, 2]
+    assert len(cloud.tool.performed) == 3
+
+
+async def test_many_deliveries_of_one_resume_drive_it_once(cloud: Cloud) -> None:
+    async with cloud.invoked(budget=0) as one, cloud.invoked(budget=0) as two:
+        run_id = await start(one, "steps", n=5)
+        while cloud.fired:
+            cloud.fired.clear()
+            asked = [edge.hops.resume(run_id) for edge in (one, two) for _ in range(3)]
+            for outcome in await asyncio.gather(*asked, return_exceptions=True):
+                assert not isinstance(outcome, BaseException) or isinstance(outcome, RunBusyError)
+    assert (await cloud.run(run_id)).value == [0, 1, 2, 3, 4]
+    assert [call.attempts for call in await cloud.calls(run_id)] == [1] * 5
+
+
 async def test_a_resume_that_comes_late_changes_nothing(cloud: Cloud) -> None:
     async with cloud.invoked() as edge:
         done, asleep = await start(edge, "steps", n=1), await start(edge, "sleeper")

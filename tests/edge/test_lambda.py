@@ -117,6 +117,36 @@ async def test_killed_at_each_step(cloud: Cloud) -> None:
     assert sum(counts.values()) <= len(counts) + len(STEPS)
 
 
+async def test_killed_while_an_answer_comes(cloud: Cloud) -> None:
+    """Who answered was not told that it arrived, and delivers it again: it counts once."""
+    async with cloud.invoked() as edge:
+        asked = [(await edge.hops.start("approval", {}, None, None)).id for _ in range(2)]
+        links = [edge.link(run_id, "word", data="yes") for run_id in asked]
+
+    def killed(step: int) -> bool:
+        _, place, path = links[step - 1].partition("/answer/")
+        event = url_event("POST", place + path)
+        with function(cloud, KILL_AT=str(step)) as instance:
+            instance.invoke(event, 20_000)
+            died = instance.process.poll() is not None
+        with function(cloud) as instance:
+            for _ in range(2):
+                what, answer = instance.invoke(event, 20_000)
+                assert (what, answer["statusCode"]) == ("response", 202)
+        return died
+
+    assert [await asyncio.to_thread(killed, step) for step in (1, 2)] == [True, True]
+    with function(cloud) as instance:
+        for run_id in asked:
+            async with cloud.engine() as engine:
+                await until(lambda: instance.call("POST", "/sweep", **TOKEN)[0] == 200)
+                while (run := await engine.get_run(run_id)).events:
+                    await asyncio.sleep(0.02)
+            assert (run.answers, run.status.is_final) == (1, False)
+            [first, _second] = await cloud.calls(run_id)
+            assert first.result == "yes"
+
+
 @pytest.mark.parametrize("step", [2, 3, 4, 6])
 async def test_frozen_while_others_go_on(cloud: Cloud, step: int) -> None:
     """A function is frozen, its run is taken over, and later it finds that it has lost it."""
