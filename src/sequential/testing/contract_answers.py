@@ -182,6 +182,25 @@ class AnswersContract(Contract):
         await adapter.commit(rest)
         assert await other.get_task_run(run.id) == evolve(run, turn=2, events=())
 
+    async def test_a_call_keeps_which_answer_settled_it(
+        self, adapter: StorageAdapter, other: StorageAdapter
+    ) -> None:
+        run = await adapter.create_task_run(new_run(status=Status.SUSPENDED))
+        run = await other.answer(run.id, answer(0), NOW)
+        run = await adapter.claim(run.id, "token", NOW, SOON)
+        call = new_call(run, 0, operation="events.wait")
+        asked = evolve(run, turn=1)
+        await adapter.commit(Commit(asked, "token", (call,)))
+        settled = evolve(delivered(call, 2), parent_stack_run_id=answer(0).id)
+        step = Commit(evolve(asked, turn=2), "token", updated=(settled,), taken=(answer(0).id,))
+        await adapter.commit(step)
+        filters = {"task_run_id": run.id, "operation": "events.wait"}
+        for store in (adapter, other):
+            assert await store.query_stack_runs(**filters) == [settled]
+            stored = await store.get_task_run(run.id)
+            assert stored
+            assert stored.events == ()
+
     async def test_a_step_overwrites_no_answer(
         self, adapter: StorageAdapter, other: StorageAdapter
     ) -> None:
