@@ -1,6 +1,7 @@
 """The storages of `SequentialFlow`, on real servers: what is kept comes back, one swap wins."""
 
 import asyncio
+import contextlib
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,7 +10,13 @@ from typing import Any
 import pytest
 
 from sequential.core.model import evolve
-from sequential.errors import ConfigError, InvalidInputError, StorageError
+from sequential.errors import (
+    ConfigError,
+    InvalidInputError,
+    InvalidTransitionError,
+    RunBusyError,
+    StorageError,
+)
 from sequential.flow import (
     CustomStorage,
     FetchRequest,
@@ -138,6 +145,25 @@ async def test_a_flow_goes_through_every_storage(storage: Any) -> None:
     assert await SequentialFlow.get_task("f/1", storage=storage) is None
 
 
+async def test_of_many_resumes_at_once_one_counts(storage: Any) -> None:
+    given = getattr(storage, "_given", storage)  # as its owner passes it
+    code = "r = await fetch('u')\nawait fetch('v')\nr.json()"
+    first = await SequentialFlow.execute({"id": "f", "code": code}, storage=given)
+    assert first.fetch_request is not None
+    outcomes = await asyncio.gather(
+        *(
+            SequentialFlow.resume("f", number, request_id=first.fetch_request.id, storage=given)
+            for number in range(6)
+        ),
+        return_exceptions=True,
+    )
+    went_on = [number for number, one in enumerate(outcomes) if isinstance(one, FlowTask)]
+    assert len(went_on) == 1
+    refused = [one for one in outcomes if not isinstance(one, FlowTask)]
+    assert all(isinstance(one, RunBusyError | InvalidTransitionError) for one in refused), refused
+    assert (await SequentialFlow.resume("f", 0, storage=given)).result == went_on[0]
+
+
 # --- what is special about some ------------------------------------------------------------------
 
 
@@ -198,6 +224,15 @@ async def test_sql_takes_numbered_parameters_and_rows_that_are_mappings() -> Non
     assert await storage.swap("one", None, task()) is True
     assert await storage.load("one") == task()
     connection.close()
+
+
+async def test_sql_tables_are_made_by_many_at_once(place_of: Any) -> None:
+    for _ in range(5):
+        place = place_of("postgres")
+        async with contextlib.AsyncExitStack() as stack:
+            storages = [await stack.enter_async_context(opened(place)) for _ in range(6)]
+            made = await asyncio.gather(*(one.swap("one", None, task()) for one in storages))
+            assert sorted(made) == [False] * 5 + [True]
 
 
 async def test_sql_goes_on_after_a_statement_that_failed(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Every kind of storage of `SequentialFlow`, opened by a text that processes can share."""
 
+import asyncio
 import contextlib
 import os
 import sqlite3
@@ -17,7 +18,7 @@ from sequential.flow import (
 from sequential.storage.registry import create_adapter
 
 RECORDS = [
-    *("memory", "files", "bucket", "redis", "redis-client", "sqlite", "sqlite-factory"),
+    *("memory", "files", "slow", "bucket", "redis", "redis-client", "sqlite", "sqlite-factory"),
     *("postgres", "query", "firestore"),
 ]
 ADAPTERS = [f"adapter {name}" for name in ("memory", "folder", "sqlite", "postgres", "redis")]
@@ -39,11 +40,26 @@ class TextFiles:
         return self.texts.pop(task_id, None) is not None
 
 
+class SlowFiles(TextFiles):
+    """The same with coroutines that let others go first."""
+
+    async def save(self, task: FlowTask) -> None:  # type: ignore[override]
+        await asyncio.sleep(0)
+        super().save(task)
+
+    async def load(self, task_id: str) -> str | None:  # type: ignore[override]
+        await asyncio.sleep(0)
+        return super().load(task_id)
+
+    async def delete(self, task_id: str) -> bool:  # type: ignore[override]
+        await asyncio.sleep(0)
+        return super().delete(task_id)
+
+
 class Bucket(CustomStorage):
     """A storage of one's own, as the documentation shows it: a bucket of objects."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.objects: dict[str, str] = {}
 
     async def save(self, task: FlowTask) -> None:
@@ -67,6 +83,8 @@ async def opened(place: str) -> AsyncIterator[Any]:
                 yield InMemoryStorage()
             case "files":
                 yield TextFiles()
+            case "slow":
+                yield SlowFiles()
             case "bucket":
                 yield Bucket()
             case "adapter":

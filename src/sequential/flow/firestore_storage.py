@@ -21,7 +21,6 @@ class FirestoreStorage(CustomStorage):
     """
 
     def __init__(self, client: Any, collection: str = COLLECTION) -> None:
-        super().__init__()
         self._client = client
         self._tasks = client.collection(collection)
 

@@ -147,14 +147,14 @@ class RunKeeper:
             raise _unknown(flow_id)
         if run.status.is_final:
             raise InvalidTransitionError(f"task {flow_id} is over: it is {run.status.value}")
-        if self._is_late(run):
+        if await self._is_late(run):
             await self._end(flow_id, run)
             raise _expired(flow_id, run.deadline)
         return await _step(self._storage, self._clock, flow_id, run.id, answer)
 
     async def get(self, flow_id: str) -> FlowTask | None:
         run = await self._run(flow_id)
-        if run is None or self._is_late(run):
+        if run is None or await self._is_late(run):
             return None
         now = times.to_text(self._clock.now())
         if run.status is Status.RUNNING and not await self._storage.is_leased(run, now):
@@ -179,9 +179,12 @@ class RunKeeper:
         run = await self._storage.get_task_run(run_id_of(flow_id))
         return run if run is not None and is_flow(run) else None
 
-    def _is_late(self, run: TaskRun) -> bool:
+    async def _is_late(self, run: TaskRun) -> bool:
+        """Whether a flow has expired; one that is being resumed was resumed in time."""
         now = times.to_text(self._clock.now())
-        return not run.status.is_final and run.deadline is not None and run.deadline <= now
+        if run.status.is_final or run.deadline is None or run.deadline > now:
+            return False
+        return not (run.status is Status.RUNNING and await self._storage.is_leased(run, now))
 
     async def _end(self, flow_id: str, run: TaskRun) -> None:
         """Write down that a flow has expired, unless somebody else is at it."""

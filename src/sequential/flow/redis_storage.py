@@ -31,7 +31,6 @@ class RedisStorage(CustomStorage):
     """
 
     def __init__(self, client: Any, prefix: str = PREFIX) -> None:
-        super().__init__()
         self._is_own = isinstance(client, str)
         self._client: Any = _connected(client) if isinstance(client, str) else client
         self._prefix = prefix

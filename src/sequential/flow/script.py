@@ -15,6 +15,7 @@ from sequential.core.names import LONGEST, check_task_name, snake_case
 from sequential.errors import InvalidNameError
 
 RESULT = "result"
+_DEEPEST = 20  # names of a method of a service
 _LAST = "__flow_result__"
 _NAMED = f"{_LAST} = "
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -78,13 +79,9 @@ def service_methods(code: str) -> tuple[str, ...]:
     """What the code calls as `services.<service>.<method>`, sorted."""
     tree = _parsed(code)
     found = {_dotted(node) for node in ast.walk(tree)} if tree else set()
-    names = sorted(name for name in found if name.count(".") >= 2)
+    names = {name for name in found if name.count(".") >= 1}
     # `services.a.b.c` is a method of `a`; its beginning `services.a.b` is none beside it.
-    return tuple(
-        name.removeprefix("services.")
-        for name in names
-        if not any(other.startswith(f"{name}.") for other in names)
-    )
+    return tuple(sorted(names - {name.rpartition(".")[0] for name in names}))
 
 
 def _parsed(code: str) -> ast.Module | None:
@@ -123,7 +120,12 @@ def _top_level(tree: ast.Module) -> Iterator[ast.AST]:
 def _is_main_guard(node: ast.stmt) -> bool:
     if not isinstance(node, ast.If):
         return False
-    return ast.unparse(node.test) in ("__name__ == '__main__'", "'__main__' == __name__")
+    match node.test:
+        case ast.Compare(ast.Name("__name__"), [ast.Eq()], [ast.Constant("__main__")]):
+            return True
+        case ast.Compare(ast.Constant("__main__"), [ast.Eq()], [ast.Name("__name__")]):
+            return True
+    return False
 
 
 def _stores(node: ast.AST, name: str) -> bool:
@@ -140,9 +142,10 @@ def _named(code: str, expression: ast.Expr) -> str:
 
 
 def _dotted(node: ast.AST) -> str:
-    """`services.crm.find` for such an expression, else an empty text."""
-    if isinstance(node, ast.Name):
-        return node.id if node.id == "services" else ""
-    if isinstance(node, ast.Attribute) and (before := _dotted(node.value)):
-        return f"{before}.{node.attr}"
-    return ""
+    """`crm.find` for the expression `services.crm.find`, else an empty text."""
+    names: list[str] = []
+    while isinstance(node, ast.Attribute) and len(names) < _DEEPEST:
+        names.append(node.attr)
+        node = node.value
+    is_service = isinstance(node, ast.Name) and node.id == "services"
+    return ".".join(reversed(names)) if is_service else ""

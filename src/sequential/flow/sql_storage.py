@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 from sequential.errors import ConfigError
 from sequential.flow.flow_task import FlowTask
@@ -46,7 +47,6 @@ class SQLStorage(CustomStorage):
     """
 
     def __init__(self, database: Any, style: Style | None = None) -> None:
-        super().__init__()
         self._database = _opened(database, style)
         self._is_ready = False
 
@@ -84,7 +84,10 @@ class SQLStorage(CustomStorage):
 
     async def _run(self, statement: str, *parameters: Any) -> Sequence[Any]:
         if not self._is_ready:
-            await self._database.run(_CREATE, ())
+            try:
+                await self._database.run(_CREATE, ())
+            except Exception:  # PostgreSQL lets one of two fail that create a table at once
+                await self._database.run(_CREATE, ())
             self._is_ready = True
         return await self._database.run(statement, parameters)
 
@@ -95,11 +98,12 @@ class _Connection:
     def __init__(self, connection: Any, style: Style | None) -> None:
         self._connection = connection
         self._style = style or _style_of(connection)
-        self._one_at_a_time = asyncio.Lock()
+        self._locks: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock]
+        self._locks = WeakKeyDictionary()
 
     async def run(self, statement: str, parameters: Sequence[Any]) -> Sequence[Any]:
         statement = _in_style(statement, self._style)
-        async with self._one_at_a_time:
+        async with self._locks.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
             try:
                 cursor = await _settled(self._connection.cursor())
                 await _settled(cursor.execute(statement, tuple(parameters)))

@@ -10,6 +10,7 @@ import inspect
 import threading
 from collections.abc import Mapping
 from typing import Any
+from weakref import WeakValueDictionary
 
 from sequential.errors import ConfigError
 from sequential.flow.flow_task import FlowTask
@@ -17,16 +18,16 @@ from sequential.flow.flow_task import FlowTask
 _METHODS = ("save", "load", "delete")
 
 
+_locks: WeakValueDictionary[tuple[int, str], asyncio.Lock] = WeakValueDictionary()
+
+
 class CustomStorage(abc.ABC):
     """A store of paused tasks by id. What `FlowTask.to_json` writes can be kept anywhere.
 
     `swap` decides which of two callers goes on that resume a task at the same time. The one here is
-    made of the other methods under a lock, which is enough for one process; a storage that several
-    processes share overrides it with something that its store does as one.
+    made of the other methods under a lock, which is enough for one process with one event loop; a
+    storage that is shared by more overrides it with something that its store does as one.
     """
-
-    def __init__(self) -> None:
-        self._one_at_a_time = asyncio.Lock()
 
     @abc.abstractmethod
     async def save(self, task: FlowTask) -> None:
@@ -46,7 +47,7 @@ class CustomStorage(abc.ABC):
         `revision` None means that there is none yet. Returns False, having changed nothing, if
         something else is stored.
         """
-        async with self._one_at_a_time:
+        async with _lock_of(task_id):
             stored = await self.load(task_id)
             if (None if stored is None else stored.revision) != revision:
                 return False
@@ -64,7 +65,6 @@ class InMemoryStorage(CustomStorage):
     """Tasks of this process, for tests and for servers that are one process; the default."""
 
     def __init__(self) -> None:
-        super().__init__()
         self._tasks: dict[str, FlowTask] = {}
         self._lock = threading.Lock()  # event loops of several threads
 
@@ -117,7 +117,6 @@ class GivenStorage(CustomStorage):
     """
 
     def __init__(self, given: Any) -> None:
-        super().__init__()
         if missing := [name for name in _METHODS if not callable(getattr(given, name, None))]:
             raise ConfigError(
                 f"{type(given).__name__} cannot store tasks: it lacks {', '.join(missing)}; derive "
@@ -145,6 +144,15 @@ def read(stored: Any) -> FlowTask | None:
     if stored is None or isinstance(stored, FlowTask):
         return stored
     return FlowTask.from_dict(stored) if isinstance(stored, Mapping) else FlowTask.from_json(stored)
+
+
+def _lock_of(task_id: str) -> asyncio.Lock:
+    """The lock of a task on this event loop; it is there as long as somebody holds or wants it."""
+    key = (id(asyncio.get_running_loop()), task_id)
+    lock = _locks.get(key)
+    if lock is None:
+        lock = _locks[key] = asyncio.Lock()
+    return lock
 
 
 async def _settled(value: Any) -> Any:
