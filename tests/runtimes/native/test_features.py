@@ -267,6 +267,37 @@ async def test_an_exception_that_nobody_asked_for_is_in_the_log(lab: NativeLab) 
     assert "ZeroDivisionError" in log
 
 
+# --- odd times ---
+
+
+@pytest.mark.parametrize(
+    ("wait", "error"),
+    [
+        ("await asyncio.sleep(float('nan'))", "ValueError: Invalid delay: NaN"),
+        ("await asyncio.sleep(float('inf'))", "RuntimeError: the task waits for something"),
+        ("time.sleep(float('inf'))", "ValueError: sleep() needs a finite number"),
+        ("time.sleep(-1)", "ValueError: sleep() cannot sleep for a negative time"),
+        ("time.sleep('5')", "TypeError: "),
+        ("await asyncio.sleep('5')", "TypeError: "),
+    ],
+)
+async def test_odd_times_to_wait_for(lab: NativeLab, wait: str, error: str) -> None:
+    failure = await lab.failure(f"    import asyncio, time\n    {wait}\n")
+    assert str(failure).startswith(error)
+
+
+async def test_a_sleep_without_end_can_be_cancelled(lab: NativeLab) -> None:
+    code = """
+    import asyncio, math
+    try:
+        await asyncio.wait_for(asyncio.sleep(math.inf), 3600)
+    except TimeoutError:
+        await asyncio.sleep(-5)
+        return "after an hour"
+"""
+    assert await lab.value(code) == "after an hour"
+
+
 # --- what is refused -----------------------------------------------------------------------------
 
 

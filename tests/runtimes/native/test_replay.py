@@ -39,10 +39,6 @@ async def in_parts(lab: NativeLab, code: str, input: Any = None) -> TaskRun:
     pytest.fail(f"it does not end: {run.status} at {run.where}")
 
 
-def shown(calls: list[StackRun]) -> list[tuple[int, str, str, int | None]]:
-    return [(c.sequence, c.operation, c.fingerprint, c.where and c.where.line) for c in calls]
-
-
 @pytest.mark.parametrize("name", sorted(PROGRAMS))
 async def test_a_program_is_the_same_when_each_turn_begins_with_a_replay(
     lab: NativeLab, name: str
@@ -81,7 +77,7 @@ from sequential.testing.services import FakeService
 async def main(folder, run_id):
     settings = load_settings(Path(folder), environment={})
     service = FakeService("tool", {"echo": lambda x=None: x})
-    async with Engine.open(settings=settings, services=[service]) as engine:
+    async with Engine(settings=settings, services=[service]) as engine:
         run = await engine.drive(run_id, budget=0)
         print(json.dumps([run.status, run.result, str(run.error)]))
 
@@ -112,7 +108,7 @@ async def one(x):
 
 
 async def test_a_program_is_the_same_in_processes_that_hash_otherwise(tmp_path: Path) -> None:
-    async with Engine.open(settings=load_settings(tmp_path, environment={})) as engine:
+    async with Engine(settings=load_settings(tmp_path, environment={})) as engine:
         await engine.store_task("job", HASHING, NATIVE)
         run_id = (await engine.create_run("job")).id
     for number in range(40):
@@ -420,7 +416,7 @@ async def job(input):
 async def test_a_run_is_paused_unpaused_retried_and_cancelled(lab: NativeLab) -> None:
     answers = iter([OSError("down"), "up"])
 
-    def flaky() -> str:
+    def flaky() -> object:
         answer = next(answers)
         if isinstance(answer, OSError):
             raise answer

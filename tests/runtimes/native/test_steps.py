@@ -178,8 +178,13 @@ async def test_what_came_before_is_not_done_again(lab: NativeLab) -> None:
     """A run that failed at its second step goes on there."""
     done: list[str] = []
     DESK["do"] = done.append
-    DESK["fail"] = lambda: done.append("failed") or 1 / DESK["good"]
     DESK["good"] = 0
+
+    def fail() -> float:
+        done.append("failed")
+        return 1 / float(DESK["good"])
+
+    DESK["fail"] = fail
     code = HEAD + (
         "async def job():\n"
         "    await step(DESK['do'], 'first')\n"
@@ -222,7 +227,12 @@ async def test_an_engine_does_not_wait_for_a_step_that_blocks(lab: NativeLab) ->
 
 async def test_a_run_is_cancelled_in_the_middle_of_a_step(lab: NativeLab) -> None:
     entered, leave = threading.Event(), threading.Event()
-    DESK["block"] = lambda: (entered.set(), leave.wait(30))
+
+    def block() -> None:
+        entered.set()
+        leave.wait(30)
+
+    DESK["block"] = block
     async with lab.engine() as engine:
         await lab.store(engine, task('return await step(DESK["block"])'))
         run = await engine.create_run("job")
@@ -273,7 +283,7 @@ async def job(input):
 '''
 
 async def main(folder, run_id=None):
-    async with Engine.open(settings=load_settings(Path(folder), environment={})) as engine:
+    async with Engine(settings=load_settings(Path(folder), environment={})) as engine:
         if run_id is None:
             await engine.store_task("job", CODE, TaskConfig(name="job", runtime="native"))
             run_id = (await engine.create_run("job", {"path": folder + "/notes"})).id
@@ -317,7 +327,7 @@ async def job(): await step(block)
 async def main(folder):
     loop, entered = asyncio.get_running_loop(), asyncio.Event()
     sys.entered = lambda: loop.call_soon_threadsafe(entered.set)
-    async with Engine.open(settings=load_settings(Path(folder), environment={})) as engine:
+    async with Engine(settings=load_settings(Path(folder), environment={})) as engine:
         await engine.store_task("job", CODE, TaskConfig(name="job", runtime="native"))
         run = await engine.create_run("job")
         driving = asyncio.create_task(engine.resume(run.id))

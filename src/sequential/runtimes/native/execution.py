@@ -1,6 +1,7 @@
 """One program in its thread: the calls it asks for, and what it is told of the world."""
 
 import asyncio
+import math
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
@@ -128,6 +129,10 @@ class Execution:
             )
         return Requested(service, method, arguments, same)
 
+    def sleep_of(self, seconds: float) -> Requested:
+        """The call that ends after some time."""
+        return self.requested("clock", "sleep", (), {"seconds": seconds})
+
     def entropy(self, size: int) -> bytes:
         """Random bytes that a replay gets again."""
         self._draws += 1
@@ -153,8 +158,10 @@ class Execution:
         return (self._now - self._begun).total_seconds()
 
     def set_timer(self, handle: asyncio.TimerHandle, seconds: float) -> None:
-        request = self.requested("clock", "sleep", (), {"seconds": seconds})
-        self._timers[id(handle)] = self._ask(request, handle)
+        if math.isnan(seconds):
+            raise ValueError("Invalid delay: NaN (not a number)")
+        if not math.isinf(seconds):  # which nothing ends but a cancellation
+            self._timers[id(handle)] = self._ask(self.sleep_of(seconds + 0.0), handle)
 
     def drop_timer(self, handle: asyncio.TimerHandle) -> None:
         sequence = self._timers.pop(id(handle), None)

@@ -8,6 +8,9 @@ from sequential.core.error_text import leaves, text_of
 from sequential.core.model import Failure
 from sequential.runtimes.native.places import Places
 
+# A broken connection, under both names that tasks may catch it by, as in the sandbox.
+_NO_CONNECTION = type("OSError", (ConnectionError,), {"__module__": "builtins"})
+
 _LONGEST_MESSAGE = 16_384  # characters: an error is kept with its run and shown in lists
 
 
@@ -37,6 +40,8 @@ def exception_of(failure: Failure, *, is_step: bool = False) -> Exception:
 
 def _of_its_type(failure: Failure, *, is_step: bool) -> Exception:
     kind = getattr(builtins, failure.type, None)
+    if kind is OSError and not is_step:
+        kind = _NO_CONNECTION
     if not isinstance(kind, type) and is_step:
         module, _, name = failure.type.rpartition(".")
         kind = getattr(sys.modules.get(module), name, None)

@@ -28,9 +28,7 @@ def _answer(asked: Any, execution: Execution) -> Any:
         case {"__tool": [str(category), str(name), *rest]} if len(rest) <= 1:
             return _tool(execution, category, name, rest[0] if rest else None)
         case {"__save": True}:
-            return execution.call_blocking(
-                execution.requested("clock", "sleep", (), {"seconds": 0})
-            )
+            return execution.call_blocking(execution.sleep_of(0.0))
     raise TypeError(
         f"the task yielded {asked!r:.200}: a generator may yield "
         f'{{"{TOOL}": [category, name, input]}} or {{"{SAVE}": True}}'

@@ -55,7 +55,7 @@ def install() -> None:
     _patch_chance()
     builtins.print = _printing(builtins.print)
     _patch_asyncio()
-    threading.Thread.start = _starting(threading.Thread.start)  # no audit event before 3.12
+    vars(threading)["Thread"].start = _starting(threading.Thread.start)  # no event before 3.12
     sys.addaudithook(_refuse)
     from sequential.runtimes.native import http_libraries  # noqa: PLC0415 - it asks for `execution`
 
@@ -159,7 +159,7 @@ def _sleeping(original: Callable[..., None]) -> Callable[..., None]:
         if running is None:
             original(seconds)
         else:
-            running.call_blocking(running.requested("clock", "sleep", (), {"seconds": seconds}))
+            running.call_blocking(running.sleep_of(seconds + 0.0))
 
     return sleep
 

@@ -15,6 +15,8 @@ from sequential.runtimes.base import Program
 from sequential.runtimes.native.patches import clock_of
 
 CLOCK = "__sequential_clock__"
+SERVICES = "services"
+SERVICES_HERE = "__sequential_services__"
 _MOMENTS = ("now", "today", "utcnow")
 
 
@@ -28,12 +30,15 @@ class Source:
         names = [name for name in task_module.__all__ if name not in task_module.IMPORTED]
         given = {name: getattr(task_module, name) for name in names}
         vars(self.module).update(given, __callHostTool__=task_module.call_host_tool)
-        vars(self.module)["__builtins__"] = vars(builtins) | {CLOCK: clock_of}
+        vars(self.module)["__builtins__"] = vars(builtins) | {
+            CLOCK: clock_of,
+            SERVICES_HERE: task_module.services,
+        }
 
     def load(self) -> Callable[..., Any]:
         """Execute the source and return the entry function; raises whatever the source raises."""
         tree = ast.parse(self._program.source, self._program.filename)
-        code = compile(_with_clock(tree), self._program.filename, "exec", dont_inherit=True)
+        code = compile(_with_names(tree), self._program.filename, "exec", dont_inherit=True)
         sys.modules[self.module.__name__] = self.module  # dataclasses look their module up
         exec(code, vars(self.module))  # noqa: S102 - trusted code: an operator chose this runtime
         return self._entry()
@@ -90,16 +95,38 @@ def arguments(
     return first, {name: value for name, value in given.items() if name not in positional}
 
 
-def _with_clock(tree: ast.Module) -> ast.Module:
+def _with_names(tree: ast.Module) -> ast.Module:
     """`datetime.now` and its like asked of the run, whatever name the class was imported under.
 
-    They are methods of built-in types, which cannot be replaced, so the places are that ask.
+    They are methods of built-in types, which cannot be replaced, so the places are that ask. And
+    `services` is no module: imported, it is the name that is there without an import.
     """
-    changed: ast.Module = ast.fix_missing_locations(_Clock().visit(tree))
+    changed: ast.Module = ast.fix_missing_locations(_Names().visit(tree))
     return changed
 
 
-class _Clock(ast.NodeTransformer):
+def _named(name: str, service: str | None) -> ast.stmt:
+    """`name = services`, or a service of it."""
+    value: ast.expr = ast.Name(SERVICES_HERE, ast.Load())
+    if service is not None:
+        value = ast.Attribute(value, service, ast.Load())
+    return ast.Assign([ast.Name(name, ast.Store())], value)
+
+
+class _Names(ast.NodeTransformer):
+    def visit_Import(self, node: ast.Import) -> list[ast.AST]:
+        """`import services` is the name that tasks have, as in the sandbox."""
+        others = [name for name in node.names if name.name != SERVICES]
+        found = [_named(name.asname or SERVICES, None) for name in node.names if name not in others]
+        kept = [ast.Import(others)] if others else []
+        return [ast.copy_location(one, node) for one in (*kept, *found)]
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> Any:
+        if node.module != SERVICES or node.level:
+            return node
+        names = [_named(name.asname or name.name, name.name) for name in node.names]
+        return [ast.copy_location(one, node) for one in names]
+
     def visit_match_case(self, node: ast.match_case) -> ast.AST:
         if node.guard is not None:  # in the pattern itself, there can be no call
             node.guard = self.visit(node.guard)
