@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 import uvicorn
 
-from edge.conftest import TOKEN, Cloud
+from edge.conftest import SECRET, TOKEN, Cloud
 from sequential.core.model import Status
 from sequential.edge import Edge, asgi, vercel
+from sequential.edge.links import Links
+from sequential.testing.services import FakeService
 
 AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
 
@@ -117,6 +119,64 @@ async def test_who_does_not_wait_for_the_answer_loses_nothing(cloud: Cloud) -> N
                 await asyncio.sleep(0.01)
             run = await engine.wait("019cab0e-97eb-7000-8000-000000000001", 20)
     assert run.status is Status.COMPLETED
+
+
+def scope(path: str, **headers: str) -> dict[str, Any]:
+    sent = {"authorization": f"Bearer {TOKEN}", **headers}
+    return {
+        "type": "http",
+        "method": "POST",
+        "path": path,
+        "query_string": b"",
+        "headers": [(name.replace("_", "-").encode(), v.encode()) for name, v in sent.items()],
+    }
+
+
+async def ignore(message: Any) -> None:
+    """A sender who does not listen."""
+
+
+async def test_a_request_counts_although_its_sender_is_gone(cloud: Cloud) -> None:
+    async def gone() -> Any:
+        return {"type": "http.disconnect"}
+
+    async with cloud.engine() as engine:
+        run = await engine.create_run("steps", {"n": 1})
+    async with cloud.invoked() as edge:
+        app = asgi.application(edge)
+        await app(scope("/sweep", content_length="0"), gone, ignore)
+        assert cloud.fired == [run.id]
+        cloud.fired.clear()
+        await app(scope("/sweep", content_length="2"), gone, ignore)
+        await app(scope("/sweep", transfer_encoding="chunked"), gone, ignore)
+        assert cloud.fired == []
+
+
+async def test_a_server_that_cancels_a_request_stops_no_run(cloud: Cloud) -> None:
+    inside, go_on = asyncio.Event(), asyncio.Event()
+
+    async def echo(x: int) -> int:
+        inside.set()
+        await go_on.wait()
+        return x
+
+    cloud.tool = FakeService("tool", {"echo": echo})
+    async with cloud.engine() as engine:
+        run = await engine.create_run("steps", {"n": 1})
+    path = Links(SECRET.encode()).resume(run.id)
+    asked = scope(path.partition("?")[0]) | {"query_string": path.partition("?")[2].encode()}
+    async with cloud.invoked() as edge, cloud.engine() as engine:
+        serving = asyncio.ensure_future(asgi.application(edge)(asked, never, ignore))
+        await inside.wait()
+        serving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await serving
+        go_on.set()
+        assert (await engine.wait(run.id, 20)).value == [0]
+
+
+async def never() -> Any:
+    raise AssertionError("nobody asks for a body that is not there")
 
 
 async def test_vercel_runs_a_handler_class(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,16 +1,23 @@
-"""For any ASGI server: `app = application(edge)`, with no framework in between."""
+"""For any ASGI server: `app = application(edge)`, with no framework in between.
 
-from collections.abc import Awaitable, Callable, MutableMapping
+Functions hang up as soon as they have asked for the next one. So a request counts although its
+sender is gone, and a server that cancels what nobody waits for cancels no run.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 from sequential.edge.handler import Edge
-from sequential.edge.message import Request, query_of, refusal
+from sequential.edge.message import Request, Response, query_of, refusal
 
 Message = MutableMapping[str, Any]
 Application = Callable[
     [Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]],
     Awaitable[None],
 ]
+
+_underway: set[asyncio.Future[Response]] = set()  # so that they are not lost before they are done
 
 
 def application(edge: Edge, *, base_url: str = "") -> Application:
@@ -51,13 +58,13 @@ async def _respond(
     send: Callable[[Message], Awaitable[None]],
     base_url: str,
 ) -> None:
-    body = await _body(receive, edge.largest_body)
-    if body is None:
-        return
     headers = {
         name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]
     }
     headers.setdefault("x-forwarded-proto", scope.get("scheme", "https"))
+    body = await _body(receive, edge.largest_body) if _has_body(headers) else b""
+    if body is None:
+        return
     try:
         request = Request(
             scope["method"],
@@ -70,11 +77,19 @@ async def _respond(
     except ValueError:
         response = refusal(400, "invalid_input", "the query has too many fields")
     else:
-        response = await edge.handle(request)
+        handling = asyncio.ensure_future(edge.handle(request))
+        _underway.add(handling)
+        handling.add_done_callback(_underway.discard)
+        response = await asyncio.shield(handling)
     encoded = [(n.lower().encode(), v.encode("latin-1")) for n, v in response.headers.items()]
     encoded.append((b"content-length", b"%d" % len(response.body)))
     await send({"type": "http.response.start", "status": response.status, "headers": encoded})
     await send({"type": "http.response.body", "body": response.body})
+
+
+def _has_body(headers: Mapping[str, str]) -> bool:
+    """Whether there is more to come, so that one has to wait for it."""
+    return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
 
 
 async def _body(receive: Callable[[], Awaitable[Message]], most: int) -> bytes | None:

@@ -4,6 +4,7 @@ app = sequential.edge.vercel.application(edge)       ASGI
 handler = sequential.edge.vercel.handler(edge)       a class made of the standard library's
 """
 
+import contextlib
 import os
 from http.server import BaseHTTPRequestHandler
 from urllib.parse import unquote, urlsplit
@@ -35,6 +36,10 @@ def handler(edge: Edge) -> type[BaseHTTPRequestHandler]:
 
         def _respond(self) -> None:
             response = _response(edge, self)
+            with contextlib.suppress(ConnectionError):  # functions do not wait for the answer
+                self._send(response)
+
+        def _send(self, response: Response) -> None:
             self.send_response(response.status)
             for name, value in response.headers.items():
                 self.send_header(name, value)
