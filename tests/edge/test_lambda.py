@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from edge.conftest import Cloud
+from edge.conftest import Cloud, post
 from edge.lambda_runtime import DIED, Lambda, running, url_event
 from sequential.core import ids
 from sequential.core.model import Status, TaskRun
@@ -306,6 +306,26 @@ async def on_postgres(tmp_path: Path) -> AsyncIterator[tuple[Cloud, PostgresServ
         yield cloud, server
     finally:
         server.stop()
+
+
+async def test_of_many_deliveries_at_once_one_counts(
+    on_postgres: tuple[Cloud, PostgresServer],
+) -> None:
+    cloud, _ = on_postgres
+    async with (
+        cloud.invoked() as one,
+        cloud.invoked(fire=None, base_url="http://127.0.0.1:1") as two,
+    ):
+        run = await one.hops.start("approval", {}, None, None)
+        for word in ("first", "second"):
+            link = one.link(run.id, "word", data=word)
+            deliveries = [edge.handle(post(link)) for edge in (one, two) for _ in range(10)]
+            driving = [one.hops.resume(run.id) for _ in range(3)]
+            found = await asyncio.gather(*deliveries, *driving, return_exceptions=True)
+            assert [response.status for response in found[:20]] == [202] * 20  # type: ignore[union-attr]
+            await cloud.deliver(one)
+    run = await cloud.run(run.id)
+    assert (run.value, run.answers) == (["first", "second"], 2)
 
 
 async def test_connections_that_died_during_a_freeze(
