@@ -1,8 +1,14 @@
 """SequentialFlow as its callers see it: what pauses, what resumes, what is refused."""
 
 import asyncio
+import contextlib
 import json
+import os
+import signal
+import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -623,6 +629,18 @@ def test_each_event_loop_finds_the_processes_again(storage: InMemoryStorage) -> 
     assert asyncio.run(SequentialFlow.resume(task.id, [], storage=storage)).status == "completed"
 
 
+def test_event_loops_of_several_threads_do_not_meet(storage: InMemoryStorage) -> None:
+    def go(number: int) -> Any:
+        async def both() -> Any:
+            task = await execute("(await fetch('u')).json()", storage=storage)
+            return await SequentialFlow.resume(task.id, number, storage=storage)
+
+        return asyncio.run(both()).result
+
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(go, range(12))) == list(range(12))
+
+
 async def test_processes_can_be_ended_and_come_back(storage: InMemoryStorage) -> None:
     task = await execute(TWO, storage=storage)
     await SequentialFlow.close()
@@ -651,3 +669,60 @@ async def test_a_step_that_is_cancelled_leaves_the_task_as_it_was(
     step.cancel()
     await asyncio.gather(step, return_exceptions=True)
     assert (await SequentialFlow.resume(task.id, 2, storage=storage)).result == 2
+
+
+async def test_a_program_that_kills_its_process_is_an_error(storage: InMemoryStorage) -> None:
+    """The machine of this version dies when a class is sent before its instance."""
+    code = "class P:\n    pass\na = await fetch('u')\nawait fetch('v', json=[P, P()])"
+    task = await execute(code, storage=storage)
+    good = await execute("(await fetch('u')).json()", storage=storage)
+    failed, done = await asyncio.gather(
+        SequentialFlow.resume(task.id, 1, storage=storage),
+        SequentialFlow.resume(good.id, 1, storage=storage),
+    )
+    assert failed.status == "error"
+    assert "the program ended its sandbox process 3 times" in (failed.error or "")
+    assert done.result == 1
+
+
+def kill_sandbox_processes() -> int:
+    """SIGKILL to the sandbox processes of this process; returns how many there were."""
+    killed = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            name, _, rest = stat.read_text().partition("(")[2].rpartition(")")
+            if name == "monty" and int(rest.split()[1]) == os.getpid():
+                os.kill(int(stat.parent.name), signal.SIGKILL)
+                killed += 1
+    return killed
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
+async def test_a_sandbox_process_that_dies_is_replaced(storage: InMemoryStorage) -> None:
+    code = "seen = []\nfor i in range(6):\n    seen.append((await fetch(str(i))).json())\nseen"
+    task = await execute(code, storage=storage)
+    for number in range(6):
+        assert kill_sandbox_processes() > 0
+        task = await SequentialFlow.resume(task.id, number, storage=storage)
+    assert task.result == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
+async def test_a_turn_whose_process_dies_is_taken_again(storage: InMemoryStorage) -> None:
+    code = "x = await fetch('u')\nfor i in range(3_000_000): pass\nresult = x.json()"
+    task = await execute(code, storage=storage)
+    step = asyncio.create_task(SequentialFlow.resume(task.id, [1], storage=storage))
+    while not step.done() and kill_sandbox_processes() < 1:
+        await asyncio.sleep(0)
+    assert (await step).result == [1]
+
+
+async def test_a_program_that_naps_leaves_its_process_to_others(
+    storage: InMemoryStorage, clock: FakeClock
+) -> None:
+    code = "import asyncio\nx = await fetch('u')\nawait asyncio.sleep(1)\nprint('a')\nx.json()"
+    tasks = [await execute(code, storage=storage) for _ in range(9)]
+    done = await asyncio.gather(
+        *(SequentialFlow.resume(task.id, n, storage=storage) for n, task in enumerate(tasks))
+    )
+    assert [(task.result, task.log) for task in done] == [(n, "a\n") for n in range(9)]

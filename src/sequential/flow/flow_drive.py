@@ -22,6 +22,7 @@ from sequential.core.model import (
     Failure,
     Finished,
     Raised,
+    Snapshot,
     StackRun,
     Status,
     TaskRun,
@@ -60,6 +61,7 @@ from sequential.storage.base import StorageAdapter
 NEVER = "9999-12-31T23:59:59.999Z"
 LEASE = 30.0  # seconds; if this process dies in a step, others may go on after so long
 PATIENCE = 5.0  # seconds that a step may take in all, short sleeps included
+IDLE = 0.25  # seconds; for a longer sleep a program leaves its process to others
 DEATHS = 3  # a program that ends its sandbox process so often in one step has failed
 
 
@@ -180,6 +182,8 @@ class FlowDrive:
         seconds = self._nap(run, program)
         if seconds is None:
             return await self._pause(run, program)
+        if seconds > IDLE:
+            await program.close()
         await self._clock.wait(asyncio.Event(), max(seconds, 0.0))
         return run
 
@@ -219,12 +223,20 @@ class FlowDrive:
         kept = tuple(call for call in self._calls.values() if call.status.is_settled)
         now = self._now(run)
         expires_at = times.after(self._resumable(now), run.config.timeout or 0.0)
-        snapshot = await program.snapshot(run, run.turn)
+        snapshot = await self._snapshot(run, program)
         run, _ = apply(run, Happening(Event.PARK, wake_at=expires_at), now)
         run = evolve(run, deadline=expires_at)
         return await self._commit(
             evolve(step, run=run, updated=(*step.updated, *kept), snapshot=snapshot)
         )
+
+    async def _snapshot(self, run: TaskRun, program: LiveProgram) -> Snapshot | None:
+        if not program.is_live:
+            return None
+        try:
+            return await program.snapshot(run, run.turn)
+        except RuntimeDiedError:
+            return None  # the journal has it all
 
     def _resumable(self, now: str) -> str:
         """When the task can be resumed: now, or when the first sleep is over."""
