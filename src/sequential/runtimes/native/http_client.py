@@ -22,6 +22,25 @@ _HTTPS = 443
 _BEFORE_AN_ANSWER = frozenset({"refused", "unknown_host", "unreachable"})
 
 
+class _Reading(io.RawIOBase):
+    """Bytes that are asked for when somebody reads them: what reads them can bear an error."""
+
+    def __init__(self, ask: Callable[[], bytes]) -> None:
+        self._ask = ask
+        self._left: memoryview | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if self._left is None:
+            self._left = memoryview(self._ask())
+        size = min(len(buffer), len(self._left))
+        buffer[:size] = self._left[:size]
+        self._left = self._left[size:]
+        return size
+
+
 class JournalSocket:
     """Stands where a connection has its socket.
 
@@ -51,12 +70,14 @@ class JournalSocket:
 
     def makefile(self, mode: str = "rb", *args: Any, **more: Any) -> io.BufferedReader:
         """The answer, to be read; in the middle of a request, the leave to go on with it."""
+        return io.BufferedReader(_Reading(self._read))
+
+    def _read(self) -> bytes:
         if self._error is not None:
             raise self._error
         if self._request is not None:
             self._call()
-        answer = b"HTTP/1.1 100 Continue\r\n\r\n" if self._wire.is_inside else self._answer
-        return io.BufferedReader(io.BytesIO(answer))
+        return b"HTTP/1.1 100 Continue\r\n\r\n" if self._wire.is_inside else self._answer
 
     def _call(self) -> None:
         assert self._request is not None
