@@ -11,7 +11,7 @@ import pytest
 
 from sequential.config import Settings
 from sequential.core import times
-from sequential.core.model import Status, TaskConfig
+from sequential.core.model import Snapshot, Status, TaskConfig
 from sequential.errors import InvalidTransitionError, RunBusyError, RunExistsError, RunNotFoundError
 from sequential.flow import FlowTask, SequentialFlow
 from sequential.flow.flow_run import run_id_of
@@ -152,8 +152,6 @@ async def test_a_task_can_be_deleted_at_any_time(adapter: StorageAdapter) -> Non
 
 async def test_snapshots_may_be_lost(adapter: StorageAdapter) -> None:
     """The journal is the truth: nothing is lost but time."""
-    from sequential.core.model import Snapshot
-
     code = "seen = []\nfor i in range(4):\n    seen.append((await fetch(str(i))).json())\nseen"
     task = await execute(adapter, code)
     for number in range(4):
@@ -161,6 +159,15 @@ async def test_snapshots_may_be_lost(adapter: StorageAdapter) -> None:
         await adapter.store_snapshot(Snapshot(run_id, number + 1, b"not a snapshot"))
         task = await SequentialFlow.resume(task.id, number, storage=adapter)
     assert task.result == [0, 1, 2, 3]
+
+
+async def test_the_snapshot_of_another_task_is_not_used(adapter: StorageAdapter) -> None:
+    mine = await execute(adapter, "secret = 'mine'\nr = await fetch('u')\nsecret")
+    other = await execute(adapter, "secret = 'other'\nr = await fetch('u')\nsecret")
+    theirs = await adapter.get_snapshot(run_id_of(other.id))
+    assert theirs is not None
+    await adapter.store_snapshot(Snapshot(run_id_of(mine.id), 1, theirs.data))
+    assert (await SequentialFlow.resume(mine.id, 1, storage=adapter)).result == "mine"
 
 
 # --- what others make of such runs ---------------------------------------------------------------

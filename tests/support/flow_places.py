@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from sequential.flow import (
@@ -21,7 +21,10 @@ RECORDS = [
     *("memory", "files", "slow", "bucket", "redis", "redis-client", "sqlite", "sqlite-factory"),
     *("postgres", "query", "firestore"),
 ]
-ADAPTERS = [f"adapter {name}" for name in ("memory", "folder", "sqlite", "postgres", "redis")]
+ADAPTERS = [
+    f"adapter {name}"
+    for name in (*("memory", "folder", "sqlite", "postgres", "redis", "firestore"),)
+]
 
 
 class TextFiles:
@@ -88,7 +91,9 @@ async def opened(place: str) -> AsyncIterator[Any]:
             case "bucket":
                 yield Bucket()
             case "adapter":
-                adapter = await create_adapter(address)
+                url, _, host = address.partition(" ")
+                with emulator(host):
+                    adapter = await create_adapter(url)
                 stack.push_async_callback(adapter.close)
                 yield adapter
             case "redis":
@@ -143,12 +148,20 @@ def firestore_client(project: str, host: str) -> Any:
     from google.auth.credentials import AnonymousCredentials
     from google.cloud import firestore
 
-    before = os.environ.get("FIRESTORE_EMULATOR_HOST")
-    os.environ["FIRESTORE_EMULATOR_HOST"] = host
-    try:
+    with emulator(host):
         anonymous = AnonymousCredentials()  # type: ignore[no-untyped-call]
         return firestore.Client(project=project, credentials=anonymous)
+
+
+@contextlib.contextmanager
+def emulator(host: str) -> Iterator[None]:
+    """The variable by which Google's library finds its emulator, if there is one."""
+    before = os.environ.get("FIRESTORE_EMULATOR_HOST")
+    if host:
+        os.environ["FIRESTORE_EMULATOR_HOST"] = host
+    try:
+        yield
     finally:
-        del os.environ["FIRESTORE_EMULATOR_HOST"]
+        os.environ.pop("FIRESTORE_EMULATOR_HOST", None)
         if before is not None:
             os.environ["FIRESTORE_EMULATOR_HOST"] = before

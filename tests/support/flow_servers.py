@@ -54,6 +54,9 @@ def place_of(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
         if kind == "adapter redis":
             valkey = request.getfixturevalue("shared_valkey")
             return f"adapter redis:unix://{valkey.socket}?prefix=flow{number}"
+        if kind == "adapter firestore":
+            firestore = request.getfixturevalue("flow_firestore")
+            return f"adapter firestore://demo/flow{number} {firestore.address}"
         if kind == "adapter memory":
             return "adapter memory:"
         if kind == "adapter folder":
