@@ -1,7 +1,8 @@
 """What the SDKs of OpenAI, Google, Stripe and Supabase talk to, on this machine.
 
 /v1/chat/completions       OpenAI: says the last message again, in words for `stream`
-/v1/embeddings, /v1/files  OpenAI
+/v1/responses, /v1/embeddings, /v1/files   OpenAI
+/bucket/<name>             S3, for an object that was put there
 /v1/customers              Stripe
 /token, /users             Google: an access token for a signed assertion; two pages of users
 /rest/<table>              Supabase: rows that were posted
@@ -58,6 +59,13 @@ class SdkHandler(Handler):
         choice = {"index": 0, "finish_reason": "stop", "message": message}
         self.reply_json({**whole, "object": "chat.completion", "choices": [choice]})
 
+    def openai_responses(self) -> None:
+        asked = json.loads(self.body)
+        content = {"type": "output_text", "text": f"Read: {asked['input']}", "annotations": []}
+        message = {"type": "message", "id": "m", "role": "assistant", "content": [content]}
+        answer = {"id": "r", "object": "response", "model": asked["model"], "output": [message]}
+        self.reply_json(answer)
+
     def openai_embeddings(self) -> None:
         asked = json.loads(self.body)
         texts = asked["input"] if isinstance(asked["input"], list) else [asked["input"]]
@@ -106,6 +114,13 @@ class SdkHandler(Handler):
         if start + 2 < len(USERS):
             page["nextPageToken"] = str(start + 2)
         self.reply_json(page)
+
+    def route_bucket(self, name: str) -> None:
+        if self.command == "PUT":
+            self.reply(200)
+        else:
+            put = [one for one in self.server.api.requests if one.method == "PUT"]
+            self.reply(200, put[-1].body, "application/octet-stream")
 
     def route_rest(self, *path: str) -> None:
         rows = json.loads(self.body) if self.body else [{"id": 1, "table": path[-1]}]

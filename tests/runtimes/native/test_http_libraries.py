@@ -1,9 +1,13 @@
 """What holds for all HTTP libraries in native tasks, and for everybody outside of them."""
 
 import http.client
+import os
+import subprocess
+import sys
 import threading
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -66,6 +70,54 @@ async def job(input):
     assert run.value == {"n": 1}
     assert [call.operation for call in calls] == ["step.load"]
     assert not api.keys
+
+
+EARLY = """
+import asyncio, sys
+import aiohttp, googleapiclient.discovery, httplib2, httpx, httpx2, openai, requests, urllib.request
+from support.http_lab import HttpLab
+
+CODE = '''
+import aiohttp, httplib2, httpx, openai, requests, urllib.request
+
+def job(input):
+    api = input["api"]
+    try:
+        openai.OpenAI(api_key="x", base_url="http://127.0.0.1:9/v1").models.list()
+    except openai.APIConnectionError:
+        pass
+    httpx.post(api + "/json/1")
+    requests.post(api + "/json/2")
+    urllib.request.urlopen(api + "/json/3", data=b"x").read()
+    httplib2.Http().request(api + "/json/4", "POST", body="x")
+
+    async def later():
+        async with aiohttp.ClientSession() as session, session.post(api + "/json/5") as answer:
+            await answer.read()
+
+    return later()
+'''
+run, calls = asyncio.run(HttpLab().run(CODE, api=sys.argv[1]))  # which replays it, too
+assert run.error is None, run.error
+print(*[call.operation for call in calls])
+"""
+
+
+def test_libraries_that_were_imported_before(api: HttpApi) -> None:
+    """Also what they took by name from modules of Python, as OpenAI's SDK does with `random`."""
+    done = subprocess.run(
+        [sys.executable, "-c", EARLY, api.url],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        text=True,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    tries = ["http.fetch", "clock.sleep", "http.fetch", "clock.sleep", "http.fetch"]
+    assert done.stdout.split() == [*tries, *["http.fetch"] * 5]
+    assert len(api.keys) == 5
 
 
 async def test_a_secret_is_filled_in_where_the_request_is_sent(api: HttpApi) -> None:

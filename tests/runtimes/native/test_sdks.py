@@ -1,4 +1,4 @@
-"""SDKs as they are, durable: those of OpenAI, Google, Stripe and Supabase, against local servers."""
+"""SDKs as they are, durable: those of OpenAI, Google, Stripe, Supabase and AWS."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -50,6 +50,18 @@ def job(input):
     assert size > len("content")
     assert operations(calls) == ["http.fetch"] * 4
     assert len(api.requests) == 4
+
+
+async def test_openai_responses(api: HttpApi) -> None:
+    code = """
+from openai import OpenAI
+
+def job(input):
+    client = OpenAI(api_key="sk-test", base_url=input["api"] + "/v1")
+    asked = ["one", "two"]
+    return [client.responses.create(model="m", input=text).output_text for text in asked]
+"""
+    assert await HttpLab().value(code, api=api.url) == ["Read: one", "Read: two"]
 
 
 async def test_openai_with_asyncio(api: HttpApi) -> None:
@@ -250,4 +262,24 @@ async def job(input):
 
     assert run.error is None, run.error
     assert run.value == [{"a": 1}, [{"id": 1, "table": "things"}]]
+    assert operations(calls) == ["http.fetch"] * 2
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+async def test_s3(api: HttpApi) -> None:
+    """It signs with the time, and asks for leave before it sends the body."""
+    pytest.importorskip("boto3")
+    code = """
+import boto3
+
+def job(input):
+    keys = {"aws_access_key_id": "a", "aws_secret_access_key": "b", "region_name": "eu-west-1"}
+    s3 = boto3.client("s3", endpoint_url=input["api"], **keys)
+    s3.put_object(Bucket="bucket", Key="name", Body=b"content")
+    return s3.get_object(Bucket="bucket", Key="name")["Body"].read()
+"""
+    run, calls = await HttpLab().run(code, api=api.url)
+
+    assert run.error is None, run.error
+    assert run.value == b"content"
     assert operations(calls) == ["http.fetch"] * 2
