@@ -180,6 +180,60 @@ async def test_what_goes_wrong_in_a_program_is_its_tasks_error(
     assert task.to_dict()["error"] == task.error
 
 
+ORIGINALS = [
+    (
+        """
+async def search_gmail(userId):
+    print('Fetching emails...')
+    response = await fetch(
+        f"https://gmail.googleapis.com/gmail/v1/users/{userId}/messages",
+        headers={"Authorization": "Bearer token"},
+    )
+    emails = response.json()
+    threads = (await fetch("https://gmail.googleapis.com/threads")).json()
+    return {"success": True, "count": len(emails), "threads": threads}
+""",
+        [[1, 2, 3], []],
+        {"success": True, "count": 3, "threads": []},
+    ),
+    (
+        """
+import asyncio
+async def retryable_task(userId):
+    retries = 0
+    while retries < 3:
+        try:
+            response = await fetch("https://flaky.test")
+            return response.raise_for_status().json()
+        except OSError:
+            retries += 1
+            if retries >= 3:
+                raise
+            await asyncio.sleep(retries)
+""",
+        [{"error": "down"}, {"status": 503}, {"ok": 0}],
+        {"ok": 0},
+    ),
+    ("x = 5\nresult = x * 2 + 1 - 4 / 2 % 3", [], 9.0),
+    ("obj = {'prop': {'nested': [1, {'a': 'hello '}]}}\nobj['prop']['nested'][1]['a'] + 'you'", [],
+     "hello you"),
+    ("response = await fetch('https://api.test')\nname = response.json()['name']\n'Hi ' + name",
+     [{"name": "Ada"}], "Hi Ada"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("code", "responses", "result"), ORIGINALS)
+async def test_the_programs_of_the_original(
+    storage: InMemoryStorage, clock: FakeClock, code: str, responses: list[Any], result: Any
+) -> None:
+    given = {"userId": "me"} if "userId" in code else {}
+    task = await SequentialFlow.execute({"code": code, "input": given}, storage=storage)
+    for response in responses:
+        assert task.status == "paused"
+        task = await SequentialFlow.resume(task.id, response, storage=storage)
+    assert (task.status, task.result) == ("completed", result)
+
+
 # --- programs ------------------------------------------------------------------------------------
 
 

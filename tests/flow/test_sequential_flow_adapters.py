@@ -278,6 +278,8 @@ async def test_a_run_of_an_engine_is_no_flow(memory: StorageAdapter, clock: Fake
         await SequentialFlow.resume(run.id, 1, storage=memory)
     assert await SequentialFlow.get_task(run.id, storage=memory) is None
     assert await SequentialFlow.delete_task(run.id, storage=memory) is False
+    with pytest.raises(RunExistsError):
+        await execute(memory, run.code, id=run.id)
     await driven.close()
 
 

@@ -136,8 +136,7 @@ class RunKeeper:
             await self._storage.create_task_run(run)
         except RunExistsError as error:
             stored = await self._storage.get_task_run(run.id)
-            has_begun = stored is None or stored.turn > 0 or stored.status.is_final
-            if has_begun or (stored and stored.code != run.code):
+            if stored is None or not _has_not_begun(stored, run):
                 raise _exists(flow_id) from error
         return await _step(self._storage, self._clock, flow_id, run.id, None)
 
@@ -233,6 +232,12 @@ class CallerKeeper:
         if task.status is not FlowStatus.PAUSED:
             return task
         return evolve(task, vm_state=await _pack(memory, run.id, task, signed=True))
+
+
+def _has_not_begun(stored: TaskRun, run: TaskRun) -> bool:
+    """Whether a stored run is the same flow, and whoever executed it died before its first step."""
+    is_same = is_flow(stored) and stored.code == run.code and stored.input == run.input
+    return is_same and stored.turn == 0 and not stored.status.is_final
 
 
 async def _step(
