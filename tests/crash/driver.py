@@ -63,6 +63,26 @@ async def job(input):
     url = f"{input['url']}/flaky/{input['mark']}/2?mark={input['mark']}"
     return (await fetch(url, method="POST")).status
 """,
+    "library": """
+import asyncio, urllib.request, uuid
+from sequential.task import step
+
+def noted(key):
+    return [key, str(uuid.uuid4()) == key]
+
+async def job(input):
+    key = str(uuid.uuid4())
+    try:
+        await asyncio.wait_for(asyncio.sleep(60), 0.02)
+    except TimeoutError:
+        print("too long")
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(step(noted, key)) for _ in range(2)]
+    kept = [task.result() == [key, False] for task in tasks]
+    url = f"{input['url']}/json/1?mark={input['mark']}"
+    with urllib.request.urlopen(urllib.request.Request(url, method="POST")) as answer:
+        return [*kept, answer.status]
+""",
 }
 
 
@@ -112,15 +132,16 @@ def watch_calls(countdown: Countdown) -> None:
 
 async def create(folder: Path, shape: str, url: str, mark: str) -> str:
     settings = load_settings(folder, environment={}, allow_loopback=True)
-    async with Engine.open(settings=settings) as engine:
-        config = TaskConfig(name="job", retry=RetryPolicy(delay=0.01))
-        await engine.store_task("job", TASKS[shape], config)
+    async with Engine(settings=settings) as engine:
+        kind = "native" if shape.startswith("native-") else "sandbox"
+        config = TaskConfig(name="job", runtime=kind, retry=RetryPolicy(delay=0.01))
+        await engine.store_task("job", TASKS[shape.removeprefix("native-")], config)
         return (await engine.create_run("job", {"url": url, "mark": mark})).id
 
 
 async def resume(folder: Path, run_id: str) -> dict[str, Any]:
     settings = load_settings(folder, environment={}, allow_loopback=True)
-    async with Engine.open(settings=settings) as engine:
+    async with Engine(settings=settings) as engine:
         run = await engine.resume(run_id)
         calls = await engine.list_calls(run_id)
         return {

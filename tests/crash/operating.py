@@ -128,13 +128,14 @@ def watch_store(engine: Engine, n: int) -> None:
 
 def opened(folder: Path, note: Note) -> Any:
     settings = load_settings(folder, environment={}, allow_loopback=True)
-    return Engine.open(settings=settings, services=[note])
+    return Engine(settings=settings, services=[note])
 
 
 async def create(folder: Path, shape: str, note: Note) -> str:
     async with opened(folder, note) as engine:
-        for name, code in {**OTHERS, "job": TASKS[shape]}.items():
-            await engine.store_task(name, code, TaskConfig(name=name))
+        kind = "native" if shape.startswith("native-") else "sandbox"
+        for name, code in {**OTHERS, "job": TASKS[shape.removeprefix("native-")]}.items():
+            await engine.store_task(name, code, TaskConfig(name=name, runtime=kind))
         return str((await engine.create_run("job")).id)
 
 
@@ -143,7 +144,7 @@ async def play(folder: Path, shape: str, run_id: str, note: Note, n: int = 0) ->
     async with opened(folder, note) as engine:
         if n:
             watch_store(engine, n)
-        run = await SCENES.get(shape, to_its_end)(engine, run_id)
+        run = await SCENES.get(shape.removeprefix("native-"), to_its_end)(engine, run_id)
         calls = await engine.list_calls(run_id)
         children = await engine.list_children(run_id)
         return {

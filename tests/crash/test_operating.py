@@ -24,12 +24,15 @@ RESULTS: dict[str, Any] = {
     "cancelled": None,
     "retried": ["first", "second", "third"],
 }
+RESULTS |= {f"native-{shape}": RESULTS[shape] for shape in ("parked", "driven", "late", "retried")}
 CHILDREN = {
     "children": [["child", "completed"]] * 3,
     "retried": [["moody", "completed"]],
+    "native-retried": [["moody", "completed"]],
 }
+LONGEST = ("children", "retried", "native-driven", "native-retried")
 # The longest ones on SQLite, all others on the folder: each store has its own tests for kills.
-PLACES = [("sqlite" if one in ("children", "retried") else "default", one) for one in RESULTS]
+PLACES = [("sqlite" if one in LONGEST else "default", one) for one in RESULTS]
 
 
 def reports(folder: Path, adaptor: str, shape: str) -> list[dict[str, Any]]:

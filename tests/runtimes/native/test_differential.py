@@ -4,6 +4,7 @@ What differs is listed here, and told to users in docs/native.md.
 """
 
 import asyncio
+import random
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -88,18 +89,20 @@ def working(call: Call) -> Outcome:
 
 
 @settings(
-    max_examples=25,
+    max_examples=100,
     deadline=None,
     derandomize=True,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=CHECKS,
 )
-@given(source=programs().filter(lambda source: "randint" not in source), chance=st.randoms())
-def test_random_programs_do_the_same(both: Both, source: str, chance: Any) -> None:
+@given(source=programs().filter(lambda source: "randint" not in source), seed=st.integers(0, 99))
+def test_random_programs_do_the_same(both: Both, source: str, seed: int) -> None:
     """Calls at the same time begin in another order, so orders are not compared.
 
     Random numbers come from another generator in each, so they are left out.
     """
+
+    chance = random.Random(seed)
 
     def choose(_: int, waiting: tuple[int, ...]) -> list[int]:
         order = chance.sample(sorted(waiting), len(waiting))
@@ -140,9 +143,7 @@ def page(call: Call) -> Outcome:
             status = 404 if "missing" in url else 200
             headers = [["Content-Type", "application/json"], ["X-Left", "5"]]
             text = values.dumps(PAGE).decode()
-            return Outcome(
-                value={"status": status, "headers": headers, "url": url, "text": text}
-            )
+            return Outcome(value={"status": status, "headers": headers, "url": url, "text": text})
         case "clock.sleep":
             return Outcome()
     return Outcome(value=MESSAGES)
