@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from statechart_oracle.cases import Case, Observation, Refused, Step, Walked
+from statechart_oracle.cases import Case, Observation, Refused, Walked
 
 _TESTS = Path(__file__).parents[1]
 _LONGEST = 600  # seconds
@@ -140,8 +140,3 @@ def comparable(
     if theirs["error"] == {"thrown": True} and ours["error"] is not None:
         ours, theirs = (side | {"error": "thrown", "trace": []} for side in (ours, theirs))
     return ours, theirs
-
-
-def is_legal(step: Step, *, restarted: bool) -> bool:
-    """Whether XState can follow: after a restart its timers are gone."""
-    return not (restarted and "advance" in step)

@@ -16,7 +16,7 @@ from statechart_oracle.cases import Case, Graph, Step
 DEEPEST = 3
 EVENTS = ("A", "B", "C", "job.ok", "job.ok.late", "job.bad")
 DESCRIPTORS = ("A", "A", "B", "B", "C", "job.ok", "job.bad", "job.*", "job.ok.*", "*", "again")
-RAISED = ("again", "again", "again", *EVENTS[:3])
+RAISED = (*["again"] * 15, "A", "job.ok")
 COUNTED = ("*", "again")  # what takes raised events might do so for ever
 
 
@@ -160,16 +160,18 @@ class _Author:
         if self._chance(0.15):
             out["always"] = [self._counted(state) for _ in range(self._draw.choice((1, 1, 2)))]
         if self._chance(0.25):
-            invocations = [self._invoke(state) for _ in range(self._draw.choice((1, 1, 1, 2)))]
+            several = self._draw.choice((1, 1, 1, 2))
+            invocations = [self._invoke(state, number) for number in range(several)]
             out["invoke"] = invocations if len(invocations) > 1 else invocations[0]
         if state.children and self._chance(0.5):
             out["onDone"] = self._counted(state)
         return out
 
-    def _invoke(self, state: _State) -> Graph:
-        name = f"job{len(self._invocations)}"
-        self._invocations.append(name)
-        out: Graph = {"src": self._draw.choice(("charge", "ship")), "id": name}
+    def _invoke(self, state: _State, number: int) -> Graph:
+        out: Graph = {"src": self._draw.choice(("charge", "ship"))}
+        if self._chance(0.6):
+            out["id"] = f"job{len(self._invocations)}"
+        self._invocations.append(out.get("id", f"{number}.{state.id}"))
         if self._chance(0.5):
             out["input"] = {"n": {"$expr": "context.n"}, "after": {"$expr": "event.type"}}
         if self._chance(0.7):
@@ -291,9 +293,9 @@ class _Author:
         if self._chance(0.06):
             event = {"type": self._draw.choice(RAISED), "size": {"$expr": "context.n"}}
             out.append({"type": "raise", "params": {"event": event}})
+        self._draw.shuffle(out)
         if self._chance(0.06):
             out += self._delayed()
-        self._draw.shuffle(out) if self._chance(0.2) else None
         return out
 
     def _delayed(self) -> list[Graph]:

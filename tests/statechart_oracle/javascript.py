@@ -23,7 +23,7 @@ _OPERATORS: dict[type[ast.AST], str] = {
 
 
 def translated(part: Any) -> Any:
-    """The graph with JavaScript in place of each expression; raises `ValueError` if there is none."""
+    """The graph with JavaScript for each expression; raises `ValueError` if there is none."""
     if isinstance(part, dict):
         if part.keys() == {"$expr"}:
             return {"$js": javascript(part["$expr"])}

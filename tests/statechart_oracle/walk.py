@@ -10,6 +10,7 @@ import sys
 import traceback
 from typing import Any
 
+from sequential.core.statechart.effects import Effect, LogEffect
 from sequential.core.statechart.machine import Machine
 from statechart_oracle.cases import Observation, Step
 
@@ -53,7 +54,7 @@ class Walk:
     def _advance(self, milliseconds: int) -> Observation:
         """Due timers, earliest first, each with the snapshot that the one before has left."""
         self.now += milliseconds
-        effects: list[Any] = []
+        effects: list[Effect] = []
         while due := [t for t in json.loads(self.stored)["timers"] if t["due"] <= self.now]:
             first = min(due, key=lambda timer: timer["due"])
             snapshot, more = self._machine().fire(json.loads(self.stored), first["key"], self.now)
@@ -64,7 +65,7 @@ class Walk:
     def _machine(self) -> Machine:
         return Machine(json.loads(self._graph), None)
 
-    def _observed(self, snapshot: dict[str, Any], effects: list[Any]) -> Observation:
+    def _observed(self, snapshot: dict[str, Any], effects: list[Effect]) -> Observation:
         self._stored = json.dumps(snapshot)
         alive = snapshot["invocations"]
         return {
@@ -73,10 +74,10 @@ class Walk:
             "status": snapshot["status"],
             "output": snapshot["output"],
             "error": snapshot["error"],
-            "trace": [effect["params"] for effect in effects if effect["do"] == "log"],
-            "invocations": sorted([id, one["src"], one["input"]] for id, one in alive.items()),
+            "trace": [effect.params for effect in effects if isinstance(effect, LogEffect)],
+            "invocations": sorted([name, one["src"], one["input"]] for name, one in alive.items()),
             "timers": sorted(timer["event"]["type"] for timer in snapshot["timers"]),
-            "history": {id: sorted(states) for id, states in snapshot["history"].items()},
+            "history": {name: sorted(states) for name, states in snapshot["history"].items()},
         }
 
 

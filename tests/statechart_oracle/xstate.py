@@ -12,7 +12,9 @@ from support.npm_packages import node, node_modules
 
 _SCRIPT = Path(__file__).with_name("observe.cjs")
 _PACKAGES = Path(__file__).with_name("xstate.package.json")
-_DIGEST = "c8506f0c715ec94b7b979bd0cc9c6c227c4a32489baf702bc61b906371e93565"  # what was compared with
+_DIGEST = (
+    "c8506f0c715ec94b7b979bd0cc9c6c227c4a32489baf702bc61b906371e93565"  # what was compared with
+)
 _LONGEST = 600  # seconds
 
 
