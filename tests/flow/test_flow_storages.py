@@ -198,6 +198,7 @@ async def test_sql_removes_what_has_expired_when_it_is_asked_to() -> None:
         await storage.save(task(str(number), expires_at=moment))
 
     assert await storage.delete_expired(NOW) == 2
+    assert await storage.delete_expired() == 0
     assert await storage.load("2") is not None
     assert connection.execute("SELECT id FROM sequential_flow_tasks").fetchall() == [("2",)]
     connection.close()
@@ -276,6 +277,7 @@ async def test_memory_forgets_what_has_expired() -> None:
     await storage.save(task("old", expires_at=NOW))
     await storage.save(task("new"))
     assert await storage.delete_expired(NOW) == 1
+    assert await storage.delete_expired() == 0
     assert await storage.load("new") == task("new")
 
 

@@ -11,9 +11,11 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
+from sequential.core import times
 from sequential.errors import ConfigError
 from sequential.flow.flow_task import FlowTask
 from sequential.flow.storages import CustomStorage
@@ -75,9 +77,13 @@ class SQLStorage(CustomStorage):
         changed = f"{_UPDATE} AND revision = ? RETURNING id"
         return bool(await self._run(changed, *_row(task), revision))
 
-    async def delete_expired(self, now: str) -> int:
-        """Remove the tasks that expired before `now` (UTC text); returns how many there were."""
-        return len(await self._run(f"{_EXPIRED} RETURNING id", now))
+    async def delete_expired(self, now: str | None = None) -> int:
+        """Remove the tasks that have expired by now; returns how many there were.
+
+        Another moment is given as text, `2026-11-21T10:00:00.000Z`.
+        """
+        moment = now or times.to_text(datetime.now(UTC))
+        return len(await self._run(f"{_EXPIRED} RETURNING id", moment))
 
     async def close(self) -> None:
         await self._database.close()

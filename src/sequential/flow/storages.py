@@ -9,9 +9,11 @@ import asyncio
 import inspect
 import threading
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 from weakref import WeakValueDictionary
 
+from sequential.core import times
 from sequential.errors import ConfigError
 from sequential.flow.flow_task import FlowTask
 
@@ -90,13 +92,14 @@ class InMemoryStorage(CustomStorage):
                 self._put(task)
             return True
 
-    async def delete_expired(self, now: str) -> int:
-        """Remove the tasks that expired before `now`; returns how many there were.
+    async def delete_expired(self, now: str | None = None) -> int:
+        """Remove the tasks that have expired by now; returns how many there were.
 
-        `save` does so, too, from time to time.
+        Another moment is given as text, `2026-11-21T10:00:00.000Z`. `save` does so, too, from time
+        to time.
         """
         with self._lock:
-            return self._sweep(now)
+            return self._sweep(now or times.to_text(datetime.now(UTC)))
 
     def _put(self, task: FlowTask) -> None:
         self._tasks[task.id] = task
