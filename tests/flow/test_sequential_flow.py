@@ -247,6 +247,15 @@ async def test_functions_and_input(storage: InMemoryStorage) -> None:
 
 
 @pytest.mark.parametrize(
+    "code", ["def main(input): return input", "def main(**given): return given"]
+)
+async def test_fields_of_any_name_reach_the_program(storage: InMemoryStorage, code: str) -> None:
+    given = {"a b": 1, "class": 2, "": 3, "ok": 4}
+    task = await SequentialFlow.execute({"code": code, "input": given}, storage=storage)
+    assert task.result == given
+
+
+@pytest.mark.parametrize(
     ("code", "result"),
     [
         ("1 + 1", 2),

@@ -7,7 +7,7 @@ from typing import Any
 
 from sequential.core import ids, times
 from sequential.core.model import Allow, Failure, InputField, StackRun, Status, TaskConfig, TaskRun
-from sequential.core.names import check_run_id
+from sequential.core.names import check_field_name, check_run_id
 from sequential.errors import InvalidNameError
 from sequential.flow.flow_calls import arguments, ends_at, request_id, requests
 from sequential.flow.flow_task import FetchRequest, FlowStatus, FlowTask
@@ -63,13 +63,21 @@ def new_run(
         filename=FILENAME,
         config=TaskConfig(
             name=task,
-            inputs=tuple(InputField(field, "any") for field in input),  # parameters by name
+            inputs=tuple(InputField(field, "any") for field in input if _can_be_parameter(field)),
             description=flow_id if name is None else name,
             timeout=ttl,
             allow=Allow(hosts=(), services=(), secrets=()),
         ),
         code=as_task(code, task),
     )
+
+
+def _can_be_parameter(field: str) -> bool:
+    """Whether the entry function can have a parameter that is filled with this field."""
+    try:
+        return bool(check_field_name(field))
+    except InvalidNameError:
+        return False
 
 
 def is_flow(run: TaskRun) -> bool:
