@@ -1,10 +1,8 @@
 """What holds for all HTTP libraries in native tasks, and for everybody outside of them."""
 
-import http.client
 import os
 import subprocess
 import sys
-import threading
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -241,12 +239,3 @@ def job(input):
         [n, n + 1, n + 2, n + 3, n + 4] for n in (0, 10, 20)
     ]
     assert all(count == 1 for count in api.paths.values())
-
-
-def test_a_program_has_no_thread_left() -> None:
-    assert [one.name for one in threading.enumerate() if one.name.startswith("task ")] == []
-
-
-def test_connections_of_the_standard_library_stay_classes() -> None:
-    assert isinstance(http.client.HTTPConnection, type)
-    assert http.client.HTTPConnection.connect.__name__ == "connect"

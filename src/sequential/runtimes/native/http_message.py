@@ -20,6 +20,7 @@ _OF_CONNECTION = frozenset({
     "proxy-authorization", "proxy-connection", "te", "trailer", "transfer-encoding",
 })  # fmt: skip
 _UNPACKED = frozenset({"gzip", "x-gzip", "deflate"})  # what the http service unpacks
+_FRAMING = frozenset({"connection", "keep-alive", "trailer", "transfer-encoding"})
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -54,6 +55,7 @@ class Request(NamedTuple):
         return running.requested("http", "fetch", (), options, identity)
 
     def check(self) -> None:
+        """Raise for what cannot be done on connections that tasks share."""
         given = {name.lower(): value for name, value in self.headers}
         if "upgrade" in given:
             raise RuntimeError(
@@ -123,9 +125,6 @@ def log_refusal(running: Execution, error: Exception) -> None:
     """Put into the run's log that a host may not be reached: SDKs hide the reason as a rule."""
     if code_of(error) == "refused":
         running.write(f"{error}\n")
-
-
-_FRAMING = frozenset({"connection", "keep-alive", "trailer", "transfer-encoding"})
 
 
 def _is_done(name: str, value: str) -> bool:

@@ -89,8 +89,9 @@ def rebind(replaced: Mapping[Any, Any]) -> None:
     for with them, such as locks, knows no run.
     """
     new = {id(old): replacement for old, replacement in replaced.items()}
+    left_out = sys.stdlib_module_names | {__name__.partition(".")[0]}
     for name, module in [*sys.modules.items()]:
-        if name.partition(".")[0] in sys.stdlib_module_names | {__package__.partition(".")[0]}:
+        if name.partition(".")[0] in left_out:
             continue
         names = getattr(module, "__dict__", None)
         if isinstance(names, dict):
