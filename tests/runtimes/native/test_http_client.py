@@ -173,6 +173,11 @@ def job(input):
             "cannot connect to 127.0.0.1:9: connection refused",
         ),
         (
+            "https://127.0.0.1:9",
+            ["ConnectionError", "URLError", "OSError", "ProtocolError"],
+            "GET https://127.0.0.1:9/: cannot connect to 127.0.0.1:9: connection refused",
+        ),
+        (
             "http://no-such-host.invalid",
             ["ConnectionError", "URLError", "ServerNotFoundError", "ProtocolError"],
             None,

@@ -122,6 +122,7 @@ def job(input):
         ("/slow/9", "ReadTimeout", "no answer within 0.2 s"),
         ("/drop", "ReadError", "the server closed the connection without an answer"),
         ("http://127.0.0.1:9", "ConnectError", "cannot connect to 127.0.0.1:9: connection refused"),
+        ("https://127.0.0.1:9", "ConnectError", "GET https://127.0.0.1:9/: cannot connect"),
         ("http://no-such-host.invalid", "ConnectError", "cannot connect to no-such-host.invalid"),
         ("http://10.1.2.3", "ConnectError", "10.1.2.3 is a private address"),
     ],

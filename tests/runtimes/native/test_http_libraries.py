@@ -1,5 +1,6 @@
 """What holds for all HTTP libraries in native tasks, and for everybody outside of them."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -14,7 +15,8 @@ import pytest
 import requests
 
 from sequential.core import values
-from sequential.core.model import TaskConfig
+from sequential.core.model import Status, TaskConfig
+from sequential.errors import LeaseLostError
 from support.http_api import HttpApi
 from support.http_lab import HttpLab
 from support.sdk_api import serve_sdks
@@ -49,6 +51,99 @@ async def job(input):
     assert run.value == {"n": 0}
     assert len(api.requests) == before + 5
     assert not api.keys  # none of them came from the engine
+
+
+ASKING = {
+    "httpx": """
+import httpx
+def ask(method, url):
+    answer = httpx.request(method, url)
+    return [answer.status_code, answer.content]
+""",
+    "requests": """
+import requests
+def ask(method, url):
+    answer = requests.request(method, url)
+    return [answer.status_code, answer.content]
+""",
+    "urllib": """
+import urllib.error, urllib.request
+def ask(method, url):
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, method=method)) as answer:
+            return [answer.status, answer.read()]
+    except urllib.error.HTTPError as error:
+        with error:
+            return [error.code, error.read()]
+""",
+    "httplib2": """
+import httplib2
+def ask(method, url):
+    answer, content = httplib2.Http().request(url, method)
+    return [answer.status, content]
+""",
+    "aiohttp": """
+import aiohttp
+async def ask(method, url):
+    async with aiohttp.request(method, url) as answer:
+        return [answer.status, await answer.read()]
+""",
+}
+
+
+@pytest.mark.parametrize("library", ASKING)
+async def test_methods_and_answers_of_all_kinds(api: HttpApi, library: str) -> None:
+    code = """
+import inspect
+
+async def job(input):
+    seen = []
+    for method, path in input["asked"]:
+        answer = ask(method, input["api"] + path)
+        seen.append(await answer if inspect.isawaitable(answer) else answer)
+    return seen
+"""
+    asked = [
+        *(["GET", "/status/204"], ["GET", "/status/304"], ["HEAD", "/json/1"]),
+        *(["DELETE", "/json/2"], ["PATCH", "/json/3"], ["PUT", "/json/4"]),
+        *(["OPTIONS", "/json/5"], ["GET", "/status/503"], ["POST", "/status/418"]),
+    ]
+    value = await HttpLab().value(ASKING[library] + code, api=api.url, asked=asked)
+
+    assert value == [
+        *([204, b""], [304, b""], [200, b""]),
+        *([200, b'{"n": 2}'], [200, b'{"n": 3}'], [200, b'{"n": 4}']),
+        *([200, b'{"n": 5}'], [503, b"status 503"], [418, b"status 418"]),
+    ]
+    assert [[request.method, request.path] for request in api.requests] == asked
+
+
+async def test_a_run_that_is_cancelled_in_the_middle_of_a_library(api: HttpApi) -> None:
+    code = """
+import requests
+
+def job(input):
+    try:
+        requests.get(input["api"] + "/slow/30")
+    finally:
+        print("told")
+"""
+    engine = HttpLab().engine()
+    try:
+        await engine.store_task("job", code, TaskConfig(name="job", runtime="native"))
+        run = await engine.create_run("job", {"api": api.url})
+        driving = asyncio.create_task(engine.drive(run.id))
+        while not api.requests:
+            await asyncio.sleep(0.01)
+        await engine.cancel(run.id)
+        with pytest.raises(LeaseLostError):
+            await driving
+        ended = await engine.get_run(run.id)
+    finally:
+        await engine.close()
+
+    assert ended.status is Status.CANCELLED
+    assert len(api.requests) == 1
 
 
 async def test_a_step_uses_real_connections(api: HttpApi) -> None:
@@ -224,8 +319,6 @@ def job(input):
     session = requests.__dict__.setdefault("shared_by_tests", requests.Session())
     return [session.get(f"{input['api']}/json/{input['n'] + n}").json()["n"] for n in range(5)]
 """
-    import asyncio
-
     engine = HttpLab().engine()
     try:
         await engine.store_task("job", code, TaskConfig(name="job", runtime="native"))
