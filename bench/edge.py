@@ -16,7 +16,7 @@ from support.postgres_server import postgres_server
 
 ROUNDS = 9
 HOPS = 200
-PARTS = ("python", "import", "open the store", "create", "a turn and save", "all")
+PARTS = ("python", "import", "open the store", "create", "a turn and save", "all", "of it CPU")
 
 # One invocation, as a platform makes it of a function that was never called: `start` tells when the
 # process was begun. The second one, of the same process, is warm.
@@ -39,11 +39,12 @@ async def first():
 
 run = edge._bridge.run(first())
 times.append(time.time())
+busy = time.process_time()
 assert run.turn == 1, run
 for _ in range(int(sys.argv[4])):
     edge._bridge.run(edge.hops.resume(run.id))
 times.append(time.time())
-print(*times)
+print(*times, busy)
 """
 TASK = """
 async def hello():
@@ -59,7 +60,7 @@ from sequential import Engine, TaskConfig, load_settings
 
 async def main():
     settings = load_settings(Path(sys.argv[2]), adaptor=sys.argv[1])
-    async with Engine.open(settings=settings) as engine:
+    async with Engine(settings=settings) as engine:
         await engine.store_task("hello", sys.argv[3], TaskConfig(name="hello"))
 
 asyncio.run(main())
@@ -80,15 +81,15 @@ def compiled(folder: Path) -> dict[str, str]:
 
 
 def invoke(store: str, folder: Path, hops: int) -> list[float]:
-    """Seconds for each part, and for a warm hop at the end."""
+    """Seconds for each part, in all, of the processor, and for a warm hop at the end."""
     command = [sys.executable, "-c", FUNCTION, str(time.time()), store, str(folder), str(hops)]
     done = subprocess.run(
         command, check=True, capture_output=True, text=True, cwd=folder, env=compiled(folder)
     )
-    times = [float(word) for word in done.stdout.split()]
+    *times, busy = (float(word) for word in done.stdout.split())
     parts = [end - start for start, end in itertools.pairwise(times)]
     warm = parts.pop() / max(hops, 1)
-    return [*parts, sum(parts), warm]
+    return [*parts, sum(parts), busy, warm]
 
 
 def slowest_imports(folder: Path) -> list[list[str]]:

@@ -61,7 +61,7 @@ class Examples:
     ) -> TaskRun:
         settings = load_settings(self.project, environment={}, allow_loopback=True)
         settings.defaults["api"] = self.api.url
-        async with Engine.open(settings=settings, clock=FakeClock()) as engine:
+        async with Engine(settings=settings, clock=FakeClock()) as engine:
             run = await engine.create_run(name, given)
             if event:
                 await engine.answer(run.id, event, data)

@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from sequential.errors import SequentialError
     from sequential.runner.engine import Engine
     from sequential.runner.progress import Progress, Step
+    from sequential.runner.run_handle import Run
     from sequential.runner.service_client import ServiceClient
     from sequential.runner.settings import RunnerSettings
     from sequential.runner.stack_processor import StackProcessor
+    from sequential.runner.sync_engine import SyncEngine, SyncRun
     from sequential.runner.task_executor import TaskExecutor
     from sequential.runner.worker import Worker
     from sequential.services.base import CallContext, CallError, Secret, Service, TryAgain
@@ -60,9 +62,11 @@ _HOMES = {
     "errors": ("SequentialError",),
     "runner.engine": ("Engine",),
     "runner.progress": ("Progress", "Step"),
+    "runner.run_handle": ("Run",),
     "runner.settings": ("RunnerSettings",),
     "runner.service_client": ("ServiceClient",),
     "runner.stack_processor": ("StackProcessor",),
+    "runner.sync_engine": ("SyncEngine", "SyncRun"),
     "runner.task_executor": ("TaskExecutor",),
     "runner.worker": ("Worker",),
     "services.base": ("CallContext", "CallError", "Secret", "Service", "TryAgain"),
@@ -88,6 +92,7 @@ __all__ = [
     "LocalService",
     "Progress",
     "RetryPolicy",
+    "Run",
     "RunnerSettings",
     "Secret",
     "SequentialError",
@@ -99,6 +104,8 @@ __all__ = [
     "Status",
     "Step",
     "StorageAdapter",
+    "SyncEngine",
+    "SyncRun",
     "TaskConfig",
     "TaskExecutor",
     "TaskFunction",

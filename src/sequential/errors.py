@@ -77,6 +77,13 @@ class RunExistsError(SequentialError):
     fault = "caller"
 
 
+class RunNotCompletedError(SequentialError):
+    """This run has no result: it failed, was cancelled, or goes on."""
+
+    code = "run_not_completed"
+    fault = "task"
+
+
 class RunBusyError(SequentialError):
     """Another process drives this run: wait for it, or stop that process first."""
 

@@ -15,7 +15,7 @@ import threading
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar, overload
 
 __all__ = [
     "Headers",
@@ -30,15 +30,18 @@ __all__ = [
     "settle",
     "sleep",
     "step",
+    "task",
     "uuid4",
     "wait_for_event",
 ]
 
 # To be imported in a task, too: an `import random` of its own shall not be forgotten unnoticed.
-IMPORTED: Final = ("now", "random", "step", "uuid4")
+IMPORTED: Final = ("now", "random", "step", "task", "uuid4")
 
 gather = asyncio.gather
 sleep = asyncio.sleep
+
+Marked = TypeVar("Marked", bound=Callable[..., Any])
 
 absent: Final[Any] = ("no value given",)
 
@@ -76,6 +79,28 @@ def host() -> Host | None:
 def use_host(new: Host | None) -> None:
     """Make calls of this thread those of a run; for the native runtime."""
     _thread.host = new
+
+
+@overload
+def task(function: Marked, /) -> Marked: ...
+
+
+@overload
+def task(*, name: str | None = None, **config: Any) -> Callable[[Marked], Marked]: ...
+
+
+def task(function: Any = None, /, *, name: str | None = None, **config: Any) -> Any:
+    """Make a function of your own module a task, for `Engine.start(function, input)`.
+
+    It stays an ordinary function, which a test may call. `config` are fields of config.json, such
+    as `timeout=`, `retry=`, `allow=`. Its runs are native: they may use any library.
+    """
+
+    def mark(function: Callable[..., Any]) -> Callable[..., Any]:
+        vars(function)["__sequential_task__"] = {"name": name, "config": config}
+        return function
+
+    return mark if function is None else mark(function)
 
 
 class Headers:

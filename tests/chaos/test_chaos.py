@@ -167,7 +167,7 @@ async def test_nothing_is_lost_or_doubled(store: Store, tmp_path: Path) -> None:
     print(f"seed {seed}")
     set_up(tmp_path, store)
     with serve() as api:
-        async with Engine.open(tmp_path, settings=load_settings(tmp_path)) as engine:
+        async with Engine(project=tmp_path, settings=load_settings(tmp_path)) as engine:
             await sync_tasks(engine, tmp_path)
             troupe = Troupe(tmp_path, WORKERS, dice)
             try:

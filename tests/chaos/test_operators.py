@@ -128,7 +128,7 @@ async def test_whatever_operators_do_no_run_is_stuck_or_harmed(url: str, tmp_pat
     (tmp_path / ".sequentialrc.json").write_text(
         json.dumps({"adaptor": url, "runner": {"lease": 2.0}})
     )
-    async with Engine.open(settings=load_settings(tmp_path, environment={})) as engine:
+    async with Engine(settings=load_settings(tmp_path, environment={})) as engine:
         await engine.store_task("job", CODE, TaskConfig(name="job"))
         operator = Operator(engine, dice)
         for _ in range(RUNS):

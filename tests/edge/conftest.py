@@ -53,7 +53,7 @@ TASKS = {
 @contextlib.asynccontextmanager
 async def engine_on(storage: str, project: Path, tool: FakeService) -> AsyncIterator[Engine]:
     settings = load_settings(project, adaptor=storage)
-    async with Engine.open(settings=settings, services=[tool]) as engine:
+    async with Engine(settings=settings, services=[tool]) as engine:
         yield engine
 
 

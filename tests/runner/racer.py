@@ -22,7 +22,7 @@ async def drive(engine: Engine, run_id: str) -> str:
 
 async def main(project: Path, run_ids: list[str]) -> None:
     settings = load_settings(project, environment={}, allow_loopback=True)
-    async with Engine.open(settings=settings) as engine:
+    async with Engine(settings=settings) as engine:
         print("ready", flush=True)
         await asyncio.to_thread(sys.stdin.readline)
         became = await asyncio.gather(*[drive(engine, run_id) for run_id in run_ids])

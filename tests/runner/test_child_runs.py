@@ -283,7 +283,7 @@ async def test_an_engine_forgets_the_runs_it_has_driven(lab: Any) -> None:
         await store(engine)
         await engine.run("parent", {"children": 3})
         await asyncio.sleep(0)
-        assert engine._followed == {}
+        assert engine._following._followed == {}
 
 
 async def test_a_child_that_a_native_parent_gives_up_is_cancelled(lab: Any) -> None:

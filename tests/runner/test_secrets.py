@@ -169,7 +169,7 @@ async def opened(project: Path, store: Store) -> AsyncIterator[Engine]:
     runner = RunnerSettings(
         snapshot_every=1, idle_after=0.01, retry=RetryPolicy(retries=1, delay=0.01)
     )
-    async with Engine.open(settings=evolve(settings, runner=runner), services=[crm]) as engine:
+    async with Engine(settings=evolve(settings, runner=runner), services=[crm]) as engine:
         await engine.keys.set("crm/token", SECRET)
         await engine.keys.set("stripe", ASCII)
         yield engine
@@ -289,7 +289,7 @@ async def test_a_worker_with_another_secret_says_so_in_one_line(
         pass
     (tmp_path / ".sequential" / "secret.key").write_bytes(b"x" * 32)
     settings = load_settings(tmp_path, environment={}, adaptor=store.adaptor, allow_loopback=True)
-    async with Engine.open(settings=settings) as engine:
+    async with Engine(settings=settings) as engine:
         run = await run_to_the_end(engine, code, api)
 
     assert run.error is not None

@@ -96,7 +96,7 @@ async def created(project: Path, code: str, url: str, number: int = 1) -> list[s
 
 
 def open_engine(project: Path) -> Any:
-    return Engine.open(settings=load_settings(project, environment={}, allow_loopback=True))
+    return Engine(settings=load_settings(project, environment={}, allow_loopback=True))
 
 
 async def test_two_processes_never_drive_the_same_run(

@@ -70,7 +70,7 @@ async def test_an_engine_runs_tasks_on_it(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(registry, "_registered", {})
     register_adapter("json", JsonFileAdapter)
     settings = Settings(project=tmp_path, adaptor=f"json:{tmp_path}/store.json")
-    async with Engine.open(settings=settings) as engine:
+    async with Engine(settings=settings) as engine:
         await engine.store_task("add", CODE, TaskConfig("add"))
         run = await engine.run("add", {"a": 2, "b": 3})
         assert (run.status, run.value) == (Status.COMPLETED, 5)

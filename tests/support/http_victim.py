@@ -41,7 +41,7 @@ async def main(storage: str, *arguments: str) -> Any:
         runner=RunnerSettings(native=True, lease=1),
         http=HttpSettings(allow_loopback=True),
     )
-    async with Engine.open(settings=settings) as engine:
+    async with Engine(settings=settings) as engine:
         run = await _drive(engine, *arguments)
         assert run.error is None, run.error
         return run.value

@@ -145,9 +145,7 @@ class Project:
         end = time.monotonic() + OPENING
         async with contextlib.AsyncExitStack() as stack:
             while True:
-                opening = Engine.open(
-                    self.folder, settings=self.settings, observer=observer or nobody
-                )
+                opening = Engine(settings=self.settings, observer=observer or nobody)
                 try:
                     engine = await stack.enter_async_context(opening)
                     break

@@ -3,6 +3,8 @@
 import hashlib
 import uuid
 
+_NAMED = uuid.UUID("5f1e0c7a-0b8e-5c3d-9d55-4c2f6a4b8e10")
+
 
 def run_id(milliseconds: int, entropy: bytes) -> str:
     """A UUIDv7 (RFC 9562): sorts by creation time. `entropy` is 10 random bytes."""
@@ -10,6 +12,11 @@ def run_id(milliseconds: int, entropy: bytes) -> str:
     value = value & ~(0xF << 76) | 7 << 76
     value = value & ~(0b11 << 62) | 0b10 << 62
     return str(uuid.UUID(int=value))
+
+
+def named_run_id(name: str) -> str:
+    """The id of the run that a program knows by a name of its own."""
+    return str(uuid.uuid5(_NAMED, name))
 
 
 def child_run_id(parent: str, sequence: int, milliseconds: int) -> str:

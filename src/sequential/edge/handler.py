@@ -209,7 +209,7 @@ class Edge:
         return self._signer
 
     def _open(self) -> AbstractAsyncContextManager[Engine]:
-        return Engine.open(settings=self._settings(), services=self._services)
+        return Engine(settings=self._settings(), services=self._services)
 
     def _settings(self) -> Settings:
         assert isinstance(self._storage, str)

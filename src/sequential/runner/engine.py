@@ -1,19 +1,19 @@
 """The engine: what the command line, the web server and Python programs call.
 
-async with Engine.open("my-project") as engine:
-    run = await engine.run("my-emails", {"userId": "123"})
-    print(run.status, run.value)
+async with Engine("sqlite:./workflow.db") as engine:
+    run = await engine.start("my-emails", {"userId": "123"})
+    await run.wait()
+    print(run.status, run.result)
 """
 
 import asyncio
-import contextlib
 import difflib
 import secrets
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, Self, cast
 
-from sequential.config import Settings, lasting_secret, load_secret, load_settings
+from sequential.config import Settings
 from sequential.core import ids, names, times, values
 from sequential.core.inputs import check_input
 from sequential.core.model import (
@@ -30,102 +30,112 @@ from sequential.core.transitions import Event
 from sequential.errors import (
     AmbiguousRunError,
     ConfigError,
+    InvalidNameError,
     InvalidTransitionError,
-    LeaseLostError,
+    RunExistsError,
     RunNotFoundError,
-    TaskLimitError,
     TaskNotFoundError,
 )
 from sequential.runner.child_runs import ChildRuns
 from sequential.runner.clock import Clock, SystemClock
+from sequential.runner.decorated import task_of
+from sequential.runner.following import Following
 from sequential.runner.keystore import Keystore
 from sequential.runner.new_run import new_run
 from sequential.runner.news import News
+from sequential.runner.opening import Parts, open_parts
 from sequential.runner.operations import FINAL, Operations
 from sequential.runner.progress import Observer, nobody
+from sequential.runner.run_handle import Run
 from sequential.runner.task_executor import TaskExecutor
 from sequential.runtimes.registry import NATIVE_REFUSED, Runtimes
 from sequential.services.base import Service
-from sequential.services.registry import Services, standard_services
+from sequential.services.registry import Services
 from sequential.storage.base import StorageAdapter
-from sequential.storage.registry import create_adapter, registered_adapters
+from sequential.storage.registry import registered_adapters
 
+_PARTS = ("_runtimes", "_news", "_executor", "_following", "_operations")
 UNFINISHED = [Status.PENDING, Status.RUNNING, Status.SUSPENDED, Status.PAUSED]
 
 
 class Engine:
-    """Creates, drives and looks up runs of tasks in one store."""
+    """Creates, drives and looks up runs of tasks in one store. To be used with `async with`.
+
+    `storage` is a name or URL as in `DATABASE_URL`, or an adapter; without one it is what the
+    `project` folder has chosen. `settings` are the project's unless given, `services` are added to
+    its own, taking the place of any of the same name. `observer` is told of every step, `clock`
+    tells the time. When the block ends, runs in progress are parked and the store is closed.
+    """
+
+    storage: StorageAdapter
+    keys: Keystore
+    services: Services
+    settings: Settings
 
     def __init__(
         self,
-        storage: StorageAdapter,
-        services: Services,
-        settings: Settings,
+        storage: StorageAdapter | str | None = None,
+        services: Services | Iterable[Service] = (),
+        settings: Settings | None = None,
         *,
-        secret: bytes,
+        project: str | Path = ".",
+        secret: bytes | None = None,
         keys: Keystore | None = None,
         clock: Clock | None = None,
         observer: Observer = nobody,
     ) -> None:
-        self.storage = storage
-        self.keys = keys or Keystore(storage, lambda: secret)
-        self.services = services
-        self.settings = settings
         self._clock = clock or SystemClock()
-        self._runtimes = Runtimes(settings.runner.live_programs, native=settings.runner.native)
-        self._stopped = asyncio.Event()
-        self._news = News(storage, self._clock)
-        self._followed: dict[str, asyncio.Task[TaskRun] | None] = {}
+        self._observer = observer
+        if isinstance(services, Services):
+            # The parts are there, so there is nothing to be opened: for who puts them together.
+            assert settings is not None
+            assert secret is not None
+            adapter = cast("StorageAdapter", storage)
+            self._assemble(Parts(adapter, services, settings, secret, keys))
+        else:
+            self._wanted = (storage, project, settings, services)
+
+    async def __aenter__(self) -> Self:
+        if "storage" not in vars(self):
+            self._assemble(await open_parts(*self._wanted))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name in type(self).__annotations__ or name in _PARTS:
+            raise ConfigError("this engine is not open: use `async with Engine(...) as engine:`")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def _assemble(self, parts: Parts) -> None:
+        self.storage, self.services, self.settings = parts[:3]
+        self.keys = parts.keys or Keystore(parts.storage, lambda: parts.secret)
+        runner = parts.settings.runner
+        self._runtimes = Runtimes(runner.live_programs, native=runner.native)
+        self._news = News(parts.storage, self._clock)
         self._executor = TaskExecutor(
-            storage,
-            services,
+            parts.storage,
+            parts.services,
             self._runtimes,
-            secret=secret,
+            secret=parts.secret,
             keys=self.keys,
             clock=self._clock,
-            settings=settings.runner,
-            observer=observer,
+            settings=runner,
+            observer=self._observer,
         )
-        self._operations = Operations(storage, self._executor, self._clock)
+        self._following = Following(self._executor, self._news, self._clock, self.get_run)
+        self._operations = Operations(parts.storage, self._executor, self._clock)
         self._news.listen(self._executor.look)
-        services.add(
-            ChildRuns(storage, self._create_child, self._operations.retry, self._follow, self.now)
+        parts.services.add(
+            ChildRuns(
+                parts.storage,
+                self._create_child,
+                self._operations.retry,
+                self._following.child,
+                self.now,
+            )
         )
-
-    @classmethod
-    @contextlib.asynccontextmanager
-    async def open(
-        cls,
-        project: str | Path = ".",
-        *,
-        settings: Settings | None = None,
-        services: Iterable[Service] = (),
-        observer: Observer = nobody,
-        clock: Clock | None = None,
-    ) -> AsyncIterator["Engine"]:
-        """An engine on a project's store, closed at the end; runs in progress are parked then.
-
-        `services` are added to those of the project, taking the place of any of the same name.
-        """
-        settings = settings or load_settings(Path(project))
-        available = standard_services(settings.http, settings.project, services)
-        storage = await create_adapter(settings.storage)
-        in_memory = settings.adaptor.startswith("memory")
-        secret = secrets.token_bytes(32) if in_memory else load_secret(settings.project)
-        keys = None if in_memory else Keystore(storage, lambda: lasting_secret(settings.project))
-        engine = cls(
-            storage,
-            available,
-            settings,
-            secret=secret,
-            keys=keys,
-            clock=clock,
-            observer=observer,
-        )
-        try:
-            yield engine
-        finally:
-            await engine.close()
 
     @staticmethod
     def adapters() -> list[str]:
@@ -142,18 +152,17 @@ class Engine:
         """Park what is being driven and end the sandbox processes; all else may still be used."""
         self.stop()
         await self._executor.wait_until_idle()
-        children = [task for task in self._followed.values() if task is not None]
-        await asyncio.gather(*children, return_exceptions=True)
+        await self._following.end()
         await self._runtimes.close()
 
     @property
     def is_stopped(self) -> bool:
         """Whether `stop` was called: this engine drives nothing any more."""
-        return self._stopped.is_set()
+        return self._following.is_stopped
 
     def stop(self) -> None:
         """Park every run as soon as possible; `run` and `resume` then return the suspended run."""
-        self._stopped.set()
+        self._following.stop()
         self._executor.stop()
         self._news.stop()
 
@@ -187,6 +196,11 @@ class Engine:
         """Remove a task with all its runs; returns how many runs there were."""
         await self.get_task(name)
         return await self.storage.delete_task(name)
+
+    async def _stored(self, function: Callable[..., Any]) -> str:
+        """The name of the task that a decorated function is, stored if it is not there as it is."""
+        task = task_of(function)
+        return (await self.store_task(task.identifier, task.code, task.config)).identifier
 
     # --- runs ------------------------------------------------------------------------------------
 
@@ -241,6 +255,44 @@ class Engine:
         )
         return await self.storage.create_task_run(new_run(run, self.settings.runner, self.now()))
 
+    async def start(
+        self,
+        task: str | Callable[..., Any],
+        input: Mapping[str, Any] | None = None,
+        *,
+        id: str | None = None,
+        priority: int = 0,
+        delay: float = 0.0,
+    ) -> Run:
+        """Create a run and drive it in the background, as long as this engine is open.
+
+        `task` is a name, or a function with the decorator `sequential.task.task`. With an `id`, any
+        text of yours such as an order's number, the run is started once: starting it again, also
+        after a crash and in another process, goes on with the one there is. Raises what
+        `create_run` raises, and `RunExistsError` when that one has another task or input.
+        """
+        name = task if isinstance(task, str) else await self._stored(task)
+        run_id = None if id is None else ids.named_run_id(id)
+        try:
+            record = await self.create_run(name, input, priority=priority, delay=delay, id=run_id)
+        except RunExistsError:
+            record = await self.get_run(run_id or "")
+            given = check_input(record.config, input or {}, self.settings.defaults)
+            same = record.input == values.to_json(given, "the input")
+            if record.task_identifier != name or not same:
+                raise RunExistsError(
+                    f"the run {id!r} exists already, with another task or another input"
+                ) from None
+        self.drive_on(record.id)
+        return Run(self, record)
+
+    async def get(self, run_id: str) -> Run:
+        """A run that exists, to be waited for, answered and so on; `id` of `start` is fine too."""
+        try:
+            return Run(self, await self.get_run(run_id))
+        except InvalidNameError:
+            return Run(self, await self.get_run(ids.named_run_id(run_id)))
+
     async def run(self, task: str, input: Mapping[str, Any] | None = None) -> TaskRun:
         """Run a task to its end, waiting as long as it takes.
 
@@ -255,69 +307,15 @@ class Engine:
         One that has ended, or that is paused, comes back as it is. Raises `RunNotFoundError`, and
         `RunBusyError` when another process drives it.
         """
-        await self._news.watch()
-        is_first = run_id not in self._followed
-        self._followed.setdefault(run_id, None)
-        try:
-            with self._news.about(run_id) as news:
-                return await self._to_rest(run_id, news)
-        finally:
-            if is_first:
-                del self._followed[run_id]
+        return await self._following.to_end(run_id)
 
-    async def _to_rest(self, run_id: str, news: asyncio.Event) -> TaskRun:
-        run = await self.get_run(run_id)
-        while not self._rests(run):
-            try:
-                run = await self._executor.execute(run_id)
-            except TaskLimitError:
-                await self._news.wait(news, None)
-                news.clear()
-                continue
-            except (LeaseLostError, InvalidTransitionError):
-                run = await self.get_run(run_id)  # an operator stepped in: see what became of it
-                continue
-            if not self._rests(run):
-                run = await self._until_due(run_id, news)
-        return run
-
-    def _rests(self, run: TaskRun) -> bool:
-        is_over = run.status.is_final or run.status is Status.PAUSED
-        return is_over or self._stopped.is_set()
-
-    async def _until_due(self, run_id: str, news: asyncio.Event) -> TaskRun:
-        while True:
-            news.clear()
-            run, now = await self.get_run(run_id), self.now()
-            if self._rests(run) or (run.wake_at and run.wake_at <= now):
-                return run
-            seconds = times.seconds_between(now, run.wake_at) if run.wake_at else None
-            await self._news.wait(news, seconds)
-
-    def _follow(self, child: TaskRun) -> None:
-        """Drive the child of a run that is driven to its end here; workers find theirs."""
-        if child.parent_run_id not in self._followed or child.id in self._followed:
-            return
-        self._followed[child.id] = task = asyncio.create_task(self.resume(child.id))
-
-        def forget(done: asyncio.Task[TaskRun]) -> None:
-            del self._followed[child.id]
-            if not done.cancelled():
-                done.exception()  # the parent looks after a while, and the child is driven again
-
-        task.add_done_callback(forget)
+    def drive_on(self, run_id: str) -> None:
+        """Drive a run in the background, through all its waits, as long as this engine is open."""
+        self._following.beside(run_id)
 
     async def wait(self, run_id: str, timeout: float | None = None) -> TaskRun:
-        """A run that others drive, when it has ended, or as it is after `timeout` seconds."""
-        await self._news.watch()
-        end = None if timeout is None else times.after(self.now(), timeout)
-        with self._news.about(run_id) as news:
-            while True:
-                news.clear()
-                run, now = await self.get_run(run_id), self.now()
-                if run.status.is_final or self._stopped.is_set() or (end and now >= end):
-                    return run
-                await self._news.wait(news, times.seconds_between(now, end) if end else None)
+        """A run, whoever drives it, when it has ended, or as it is after `timeout` seconds."""
+        return await self._following.wait(run_id, timeout)
 
     # --- operating -------------------------------------------------------------------------------
 

@@ -112,8 +112,12 @@ def _build():
     def uuid4():
         text, variant = "%032x" % chance.getrandbits(128), chance.choice("89ab")
         return "-".join([text[:8], text[8:12], "4" + text[13:16], variant + text[17:20], text[20:]])
-    return step, now, random, uuid4
-__task_step__, __task_now__, __task_random__, __task_uuid4__ = _build()
+    def task(function=None, **config):
+        def mark(function):
+            return function
+        return mark if function is None else function
+    return step, now, random, uuid4, task
+__task_step__, __task_now__, __task_random__, __task_uuid4__, __task_task__ = _build()
 """
 
 IMPORT_SERVICES = "import services\n"
