@@ -200,7 +200,10 @@ def test_libraries_that_were_imported_before(api: HttpApi) -> None:
     """Also what they took by name from modules of Python, as OpenAI's SDK does with `random`."""
     done = subprocess.run(
         [sys.executable, "-c", EARLY, api.url],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path]),
+        },
         text=True,
         capture_output=True,
         timeout=60,
