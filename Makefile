@@ -41,8 +41,9 @@ chaos: $(STAMP)  ## kill and freeze workers for a minute per store, more than `m
 bench: $(STAMP)  ## measure what a step, a resume and a start cost
 	PYTHONPATH=tests $(RUN) -m bench
 
-docs: $(STAMP)  ## write the generated parts of docs/ again
+docs: $(STAMP)  ## write the generated parts of docs/ and of the package again
 	$(RUN) scripts/docs.py
+	$(RUN) scripts/sync_engine.py
 
 pin: $(STAMP)  ## choose the versions in constraints.txt again
 	$(RUN) scripts/pin.py
