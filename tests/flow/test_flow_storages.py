@@ -164,6 +164,13 @@ async def test_of_many_resumes_at_once_one_counts(storage: Any) -> None:
     assert (await SequentialFlow.resume("f", 0, storage=given)).result == went_on[0]
 
 
+async def test_a_ttl_may_be_longer_than_the_calendar(storage: Any) -> None:
+    spec = {"id": "f", "code": "(await fetch('u')).json()"}
+    task = await SequentialFlow.execute(spec, storage=storage, ttl=1e300)
+    assert task.expires_at == "9999-12-31T23:59:59.999Z"
+    assert (await SequentialFlow.resume("f", 3, storage=storage)).result == 3
+
+
 # --- what is special about some ------------------------------------------------------------------
 
 

@@ -170,6 +170,13 @@ async def test_the_snapshot_of_another_task_is_not_used(adapter: StorageAdapter)
     assert (await SequentialFlow.resume(mine.id, 1, storage=adapter)).result == "mine"
 
 
+async def test_a_ttl_may_be_longer_than_the_calendar(adapter: StorageAdapter) -> None:
+    spec = {"id": "f", "code": "(await fetch('u')).json()"}
+    task = await SequentialFlow.execute(spec, storage=adapter, ttl=1e300)
+    assert task.expires_at == "9999-12-31T23:59:59.999Z"
+    assert (await SequentialFlow.resume("f", 3, storage=adapter)).result == 3
+
+
 # --- what others make of such runs ---------------------------------------------------------------
 
 

@@ -32,6 +32,7 @@ def {entry}():
     except ValueError:
         return value.text
 """
+_FUNCTION = re.compile(r"^(?:async[ \t]+)?def[ \t]", re.MULTILINE)  # where nothing can be parsed
 _ADDED = re.compile(
     re.escape(_ENTRY).replace(r"\{entry\}", r"\w+").replace(r"\{name\}", r"(\w+)") + r"\Z"
 )
@@ -53,6 +54,8 @@ def as_task(code: str, task: str) -> str:
     """`code` as a task of this name; a script gets an entry function after its last line."""
     code = re.sub(r"\r\n?", "\n", code.removeprefix("\ufeff"))
     tree = _parsed(code)
+    if tree is None and not _FUNCTION.search(code):
+        return code + _ENTRY.format(entry=snake_case(task), name=RESULT)
     if tree is None or not _is_script(tree, task):
         return code
     if any(_stores(node, RESULT) for node in _top_level(tree)):
