@@ -32,7 +32,7 @@ def main() -> int:
         some = cases[begin : begin + _AT_ONCE]
         theirs = walked_by_xstate(some, entered_order=options.entered)
         seen = sum(0 if isinstance(one, Refused) else len(one) for one in theirs)
-        return seen, differences(some, walked_by_us(some), theirs)
+        return seen, differences(some, walked_by_us(some, thorough=True), theirs)
 
     with ThreadPoolExecutor(2) as pool:
         parts = list(pool.map(part, range(0, len(cases), _AT_ONCE)))
@@ -47,7 +47,7 @@ def main() -> int:
 
 
 def compare(cases: Sequence[Case]) -> list[Difference]:
-    return differences(cases, walked_by_us(cases), walked_by_xstate(cases))
+    return differences(cases, walked_by_us(cases, thorough=True), walked_by_xstate(cases))
 
 
 def _record() -> int:

@@ -52,8 +52,12 @@ class Difference(msgspec.Struct, frozen=True):
         ]
 
 
-def walked_by_us(cases: Sequence[Case]) -> list[Walked]:
-    """What our interpreter shows, with two changes of process at points drawn from each case."""
+def walked_by_us(cases: Sequence[Case], *, thorough: bool = False) -> list[Walked]:
+    """What our interpreter shows, with two changes of process at points drawn from each case.
+
+    Making the machine anew takes longer than a step, so only every fourth case is walked with one
+    for every step, unless it is asked for.
+    """
     luggage: list[Any] = [None] * len(cases)
     walked: list[Walked] = [[] for _ in cases]
     cuts = [_cuts(case) for case in cases]
@@ -64,6 +68,7 @@ def walked_by_us(cases: Sequence[Case]) -> list[Walked]:
                 "input": case.input,
                 "steps": case.steps[cut[number] : cut[number + 1]],
                 "luggage": carried,
+                "anew": thorough or case.number(4, "anew") == 0,
             }
             for case, cut, carried in zip(cases, cuts, luggage, strict=True)
         ]
@@ -111,8 +116,7 @@ def differences(
 
 def _difference(case: Case, ours: Walked, theirs: Walked) -> Difference | None:
     if isinstance(ours, Refused) or isinstance(theirs, Refused):
-        a, b = (walked if isinstance(walked, Refused) else {} for walked in (ours, theirs))
-        return Difference(case, 0, a, b)
+        return Difference(case, 0, _if_refused(ours), _if_refused(theirs))
     assert len(ours) == len(theirs) == len(case.steps) + 1
     restarted = False
     for number, (a, b) in enumerate(zip(ours, theirs, strict=True)):
@@ -125,6 +129,10 @@ def _difference(case: Case, ours: Walked, theirs: Walked) -> Difference | None:
         if b["status"] == "error":
             return None  # what an ended machine shows is of no interest
     return None
+
+
+def _if_refused(walked: Walked) -> Observation | Refused:
+    return walked if isinstance(walked, Refused) else {}
 
 
 def comparable(

@@ -68,7 +68,7 @@ def _traps() -> dict[str, tuple[Graph, list[Step]]]:
         _send("GO", "GO", "GO"),
     )
     for name, reenter in (("stays", False), ("is left", True)):
-        more = {"reenter": True} if reenter else {}
+        more: Graph = {"reenter": True} if reenter else {}
         found[f"a transition to itself: it {name}"] = (
             _flat(
                 a=_state(

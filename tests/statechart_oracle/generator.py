@@ -113,9 +113,9 @@ class _Author:
             out["type"] = state.kind
         if state.kind == "compound":
             out["initial"] = self._initial(state)
-        if self._chance(0.6):
+        if self._chance(0.5):
             out["entry"] = self._actions(f"enter {state.id}")
-        if self._chance(0.6):
+        if self._chance(0.5):
             out["exit"] = self._actions(f"exit {state.id}")
         if state.kind == "final":
             if self._chance(0.5):
@@ -241,8 +241,7 @@ class _Author:
         below = [target, *target.ancestors()]
         if state in below[1:]:
             ways.append("".join(f".{one.name}" for one in reversed(below[: below.index(state)])))
-        if state.parent in below[1:]:
-            assert state.parent
+        if state.parent is not None and state.parent in below[1:]:
             path = reversed(below[: below.index(state.parent)])
             ways.append(".".join(one.name for one in path))
         return self._draw.choice(ways)
@@ -283,7 +282,9 @@ class _Author:
         return self._draw.choice((f"#{state.id}", ".".join(path), as_object))
 
     def _actions(self, label: str) -> list[Graph]:
-        seen = {"at": label, "n": {"$expr": "context.n"}, "on": {"$expr": "event.type"}}
+        seen: Graph = {"at": label}
+        if self._chance(0.3):
+            seen |= {"n": {"$expr": "context.n"}, "on": {"$expr": "event.type"}}
         out: list[Graph] = [{"type": "log", "params": seen}]
         if self._chance(0.3):
             changes = ({"n": "context.n + 1"}, {"last": "event.output"}, {"last": "event.type"})

@@ -14,7 +14,7 @@ RANDOM = [one for name, one in RECORDED.items() if name.startswith("seed ")]
 
 
 def walked(case: Case) -> Walked:
-    walk = Walk(case.graph)
+    walk = Walk(case.graph, anew=True)
     return [walk.start(case.input), *map(walk.take, case.steps)]
 
 

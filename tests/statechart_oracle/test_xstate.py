@@ -4,13 +4,16 @@ import pytest
 
 from statechart_oracle import features, generator
 from statechart_oracle.__main__ import compare
-from statechart_oracle.cases import Case
+from statechart_oracle.cases import Case, Step, Walked
 from statechart_oracle.comparison import differences, walked_by_us
 from statechart_oracle.golden import recorded
 from statechart_oracle.shrinking import shrunk
 from statechart_oracle.xstate import package, walked_by_xstate
 
 MACHINES = 300
+
+
+CASES = [generator.case(seed) for seed in range(MACHINES)]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -21,10 +24,13 @@ def xstate() -> None:
         pytest.skip(str(error))
 
 
-def test_random_machines() -> None:
-    cases = [generator.case(seed) for seed in range(MACHINES)]
+@pytest.fixture(scope="module")
+def ours() -> list[Walked]:
+    return walked_by_us(CASES)
 
-    found = compare(cases)
+
+def test_random_machines(ours: list[Walked]) -> None:
+    found = differences(CASES, ours, walked_by_xstate(CASES))
 
     if found:
         pytest.fail(str(shrunk(min(found, key=lambda one: one.case.size), compare)))
@@ -38,10 +44,8 @@ def test_what_is_recorded_is_what_it_does() -> None:
     assert dict(zip(kept, walked_by_xstate(cases), strict=True)) == kept
 
 
-def test_its_own_order_makes_a_difference_in_few_machines() -> None:
-    cases = [generator.case(seed) for seed in range(MACHINES)]
-
-    found = differences(cases, walked_by_us(cases), walked_by_xstate(cases, entered_order=True))
+def test_its_own_order_makes_a_difference_in_few_machines(ours: list[Walked]) -> None:
+    found = differences(CASES, ours, walked_by_xstate(CASES, entered_order=True))
 
     assert len(found) < MACHINES / 50
 
@@ -52,7 +56,7 @@ def test_a_difference_is_told_with_the_smallest_graph_that_shows_it() -> None:
     says = {"type": "log", "params": {"at": "exit"}}
     a = {"entry": [again, again], "exit": [says], "on": {"GO": {"actions": [count]}, "X": "b"}}
     graph = {"id": "m", "context": {"n": 0}, "initial": "a", "states": {"a": a, "b": {}}}
-    steps = [{"send": {"type": "Y"}}, {"advance": 10}, {"send": {"type": "X"}}]
+    steps: list[Step] = [{"send": {"type": "Y"}}, {"advance": 10}, {"send": {"type": "X"}}]
 
     (found,) = compare([Case("raised twice", graph, steps)])
     small = shrunk(found, compare)

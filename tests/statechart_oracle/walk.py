@@ -1,8 +1,8 @@
 """What our interpreter does with statecharts: `python -m statechart_oracle.walk`, JSON lines.
 
 A line is a leg of a walk: the graph, some of the steps, and the luggage of the leg before, which
-another process may have walked. Within a leg, too, the snapshot becomes text after every step, and
-goes on in a new machine made from the text of its graph.
+another process may have walked. Within a leg, too, the snapshot becomes text after every step; and
+if it is asked for, every step has a machine of its own, made from the text of the graph.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any
 
 from sequential.core.statechart.effects import Effect, LogEffect
 from sequential.core.statechart.machine import Machine
-from statechart_oracle.cases import Observation, Step
+from statechart_oracle.cases import Graph, Observation, Step
 
 START = 1_700_000_000_000  # milliseconds since 1970
 
@@ -20,8 +20,12 @@ START = 1_700_000_000_000  # milliseconds since 1970
 class Walk:
     """One run of a graph, at the hands of a script."""
 
-    def __init__(self, graph: dict[str, Any], now: int = START, snapshot: str | None = None):
+    def __init__(
+        self, graph: Graph, *, now: int = START, snapshot: str | None = None, anew: bool = False
+    ) -> None:
         self._graph = json.dumps(graph)
+        self._made = Machine(graph, None)
+        self._anew = anew
         self._stored = snapshot
         self.now = now
 
@@ -63,7 +67,7 @@ class Walk:
         return self._observed(json.loads(self.stored), effects)
 
     def _machine(self) -> Machine:
-        return Machine(json.loads(self._graph), None)
+        return Machine(json.loads(self._graph), None) if self._anew else self._made
 
     def _observed(self, snapshot: dict[str, Any], effects: list[Effect]) -> Observation:
         self._stored = json.dumps(snapshot)
@@ -84,7 +88,7 @@ class Walk:
 def leg(line: dict[str, Any]) -> dict[str, Any]:
     """The observations of one leg, and the luggage for the next."""
     luggage = line["luggage"]
-    walk = Walk(line["graph"], **luggage or {})
+    walk = Walk(line["graph"], anew=line["anew"], **luggage or {})
     seen = [] if luggage else [walk.start(line["input"])]
     seen += [walk.take(step) for step in line["steps"]]
     return {"seen": seen, "luggage": {"now": walk.now, "snapshot": walk.stored}}
