@@ -110,9 +110,10 @@ def _text_of(value: Any) -> str:
 
 
 def _headers(given: Any) -> list[tuple[str, str]]:
-    if given is not None and not isinstance(given, Mapping | list | tuple):
-        given = [None]  # as wrong as such a list
-    pairs = list(given.items()) if isinstance(given, Mapping) else list(given or ())
+    if isinstance(given, Mapping):
+        pairs = list(given.items())
+    else:
+        pairs = list(given or ()) if isinstance(given, list | tuple | None) else [given]
     for pair in pairs:
         fits = isinstance(pair, list | tuple) and len(pair) == 2 and isinstance(pair[0], str)
         if not fits or not isinstance(pair[1], str | int | float):
