@@ -110,10 +110,11 @@ def _text_of(value: Any) -> str:
 
 
 def _headers(given: Any) -> list[tuple[str, str]]:
+    pairs: list[Any] = [given]  # as wrong as such a list
     if isinstance(given, Mapping):
         pairs = list(given.items())
-    else:
-        pairs = list(given or ()) if isinstance(given, list | tuple | None) else [given]
+    elif given is None or isinstance(given, list | tuple):
+        pairs = list(given or ())
     for pair in pairs:
         fits = isinstance(pair, list | tuple) and len(pair) == 2 and isinstance(pair[0], str)
         if not fits or not isinstance(pair[1], str | int | float):
