@@ -192,3 +192,22 @@ async def job(input):
         "a native task cannot keep a connection open, which would not survive it: use "
         "`await step(function, ...)` for WebSockets and other upgrades"
     )
+
+
+async def test_a_call_knows_the_line_that_asked_for_it(api: HttpApi) -> None:
+    """Also where aiohttp sends from a task of its own, or `gather` begins the request."""
+    code = """
+import aiohttp, asyncio
+
+async def job(input):
+    async with aiohttp.ClientSession(input["api"]) as session:
+        async with session.post("/echo", json={}) as answer:
+            await answer.read()
+        for answer in await asyncio.gather(session.get("/json/1"), session.get("/json/2")):
+            answer.release()
+"""
+    run, calls = await HttpLab().run(code, api=api.url)
+
+    assert run.error is None
+    lines = [call.where.line if call.where else None for call in calls]
+    assert lines == [6, 8, 8]

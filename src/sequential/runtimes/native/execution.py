@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from sequential.core import ids, values
-from sequential.core.model import Call, Outcome, Turn, Waiting
+from sequential.core.model import Call, Frame, Outcome, Turn, Waiting
 from sequential.errors import ValueNotSupportedError
 from sequential.runtimes.base import Program, Step
 from sequential.runtimes.native.baton import Baton, GivenUp
@@ -41,12 +41,16 @@ class Blocked:
 
 
 class Requested(NamedTuple):
-    """What the journal is told of a call. `identity` is what a replay has to repeat of it."""
+    """What the journal is told of a call. `identity` is what a replay has to repeat of it.
+
+    `where` is the line of the task if whoever asks knows it better than the stack.
+    """
 
     service: str
     method: str
     arguments: Any
     identity: Any = None
+    where: Frame | None = None
 
 
 class Execution:
@@ -200,10 +204,10 @@ class Execution:
 
     def _ask(self, request: Requested, waiter: "CallFuture | asyncio.TimerHandle | Blocked") -> int:
         if self.is_over:
-            raise GivenUp
+            self._baton.give_up()
         sequence, self._next_sequence = self._next_sequence, self._next_sequence + 1
-        service, method, arguments, identity = request
-        where = self.places.of_call()
+        service, method, arguments, identity, where = request
+        where = where or self.places.of_call()
         self._calls.append(Call(sequence, service, method, arguments, where, identity))
         self._pending[sequence] = waiter
         return sequence

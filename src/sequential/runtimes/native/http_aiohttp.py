@@ -4,17 +4,25 @@ import asyncio
 import errno
 import functools
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, NamedTuple
 
+from sequential.core.model import Frame
 from sequential.runtimes.native.execution import CallFuture, Execution
 from sequential.runtimes.native.http_message import Request, answer_to, code_of, log_refusal
 from sequential.runtimes.native.http_wire import Wire, written
 from sequential.runtimes.native.patches import execution
 
-# Seconds that the request of the current asyncio task may take: the http service counts them.
-_seconds: ContextVar[float | None] = ContextVar("seconds", default=None)
+
+class _Asked(NamedTuple):
+    """What the connection of a request does not know: how long it may take, and who asked."""
+
+    seconds: float | None = None
+    where: Frame | None = None
+
+
+_asked: ContextVar[_Asked] = ContextVar("asked", default=_Asked())  # noqa: B039 - it is frozen
 
 
 def patch(library: Any) -> None:
@@ -28,22 +36,33 @@ def _requesting(library: Any, original: Callable[..., Any]) -> Callable[..., Any
     """Hand the timeout on: kept by aiohttp, each request would set durable timers of its own."""
 
     @functools.wraps(original)
-    async def request(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if execution() is None:
-            return await original(self, *args, **kwargs)
-        given = kwargs.pop("timeout", self.timeout)
-        if not isinstance(given, library.ClientTimeout):
-            # A number, None for no limit, or a mark that says "the session's own".
-            is_number = given is None or isinstance(given, int | float)
-            given = library.ClientTimeout(total=given) if is_number else self.timeout
-        token = _seconds.set(given.total or given.sock_read)
+    def request(self: Any, *args: Any, **kwargs: Any) -> Any:
+        running = execution()
+        if running is None:
+            return original(self, *args, **kwargs)
+        # The line is known now; the request may begin in a task that `gather` makes.
+        asked = _Asked(_seconds(library, self, kwargs), running.places.of_call())
+        return requested(asked, self, args, kwargs)
+
+    async def requested(asked: _Asked, self: Any, args: Any, kwargs: Any) -> Any:
+        token = _asked.set(asked)
         try:
             unlimited = library.ClientTimeout(total=None)
-            return await original(self, *args, timeout=unlimited, **kwargs)
+            return await original(self, *args, **{**kwargs, "timeout": unlimited})
         finally:
-            _seconds.reset(token)
+            _asked.reset(token)
 
     return request
+
+
+def _seconds(library: Any, session: Any, options: Mapping[str, Any]) -> float | None:
+    given = options.get("timeout", session.timeout)
+    if given is None or isinstance(given, int | float):
+        return given
+    if not isinstance(given, library.ClientTimeout):  # a mark that says "the session's own"
+        given = session.timeout
+    seconds: float | None = given.total or given.sock_read
+    return seconds
 
 
 def _connecting(library: Any, original: Callable[..., Any]) -> Callable[..., Any]:
@@ -85,9 +104,11 @@ class JournalTransport(asyncio.Transport):
         request = self._wire.feed(data)
         if request is None:
             return
-        request = request._replace(timeout=_seconds.get())
+        asked = _asked.get()
+        request = request._replace(timeout=asked.seconds)
         try:
-            self._call = self._running.call_later(request.requested(self._running))
+            call = request.requested(self._running)._replace(where=asked.where)
+            self._call = self._running.call_later(call)
         except Exception as error:
             self._fail(error)
         else:
