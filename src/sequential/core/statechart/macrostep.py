@@ -79,6 +79,7 @@ class Macrostep:
         copy = self.copy
         copy.active = {copy.chart.root: None}
         copy.context = copy.chart.context.render(copy, copy.count)
+        copy.before = {**copy.before, "context": copy.context}  # kept if the rest goes wrong
         self._microstep([initial_transition(copy.chart)], is_first=True)
         self._settle()
 
@@ -168,9 +169,13 @@ class Macrostep:
 
     def _leave(self, leaving: list[State]) -> None:
         copy = self.copy
-        for state in leaving:
-            for history in state.histories:
-                copy.record_history(history.id, _to_restore(history, state, copy.active))
+        recorded = {
+            history.id: _to_restore(history, state, copy.active)
+            for state in leaving
+            for history in state.histories
+        }
+        if recorded:
+            copy.history = {**copy.history, **recorded}
         for state in leaving:
             perform(copy, state.exit)
             for delay in state.delays:

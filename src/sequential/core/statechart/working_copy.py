@@ -129,12 +129,6 @@ class WorkingCopy:
                 )
             )
 
-    def record_history(self, identity: str, states: list[str]) -> None:
-        """Remember what a history state would restore."""
-        if self.history is self.before["history"]:
-            self.history = dict(self.history)
-        self.history[identity] = states
-
     def add_effect(self, effect: Effect) -> None:
         """Ask something of the engine."""
         if len(self.effects) >= MAX_EFFECTS:
