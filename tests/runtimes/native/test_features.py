@@ -254,11 +254,12 @@ async def test_printing_has_a_limit_for_each_turn(lab: NativeLab) -> None:
 
 async def test_an_exception_that_nobody_asked_for_is_in_the_log(lab: NativeLab) -> None:
     code = """
-    import asyncio
+    import asyncio, gc
     async def forgotten():
         raise ValueError("nobody asks")
     asyncio.create_task(forgotten())
     await services.tool.echo(1)
+    gc.collect()
     asyncio.get_running_loop().call_soon(lambda: 1 / 0)
     await asyncio.sleep(0)
 """

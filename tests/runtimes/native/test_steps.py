@@ -182,7 +182,7 @@ async def test_what_came_before_is_not_done_again(lab: NativeLab) -> None:
 
     def fail() -> float:
         done.append("failed")
-        return 1 / float(DESK["good"])
+        return 1 / int(DESK["good"])
 
     DESK["fail"] = fail
     code = HEAD + (

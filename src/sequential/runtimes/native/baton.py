@@ -12,11 +12,13 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from sequential.core.model import Outcome, Turn
 
 ENDING = 1.0  # seconds that a program which is given up may take to unwind, and again when told so
+
+PATIENCE = 100  # times that a program may be told that it is given up
 
 
 class Delivery(NamedTuple):
@@ -40,6 +42,7 @@ class Baton:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._turn: asyncio.Future[Turn] | None = None
         self._is_dropped = False
+        self._given_up = 0
         self._ended: Future[None] = Future()
 
     async def start(self, program: Callable[[], Turn]) -> Turn:
@@ -51,7 +54,7 @@ class Baton:
             except GivenUp:
                 pass  # it came late, as an interruption
             finally:
-                self._ended.set_result(None)
+                self._end()
 
         self._thread = threading.Thread(target=work, name=self._name, daemon=True)
         turn = self._expect()
@@ -67,12 +70,27 @@ class Baton:
     def pass_on(self, turn: Turn) -> Delivery:
         """Wait, in the program's thread, for the next turn to begin; `GivenUp` if none will."""
         if self._is_dropped:
-            raise GivenUp
+            self.give_up()
         self._tell(turn)
         delivery = self._deliveries.get()
         if delivery is None:
-            raise GivenUp
+            self.give_up()
         return delivery
+
+    def give_up(self) -> NoReturn:
+        """Raise `GivenUp`, in the program's thread. One that goes on all the same is stopped here.
+
+        It would raise and catch for ever, at the expense of everything else in the process.
+        """
+        self._given_up += 1
+        if self._given_up > PATIENCE:
+            self._end()
+            threading.Event().wait()
+        raise GivenUp
+
+    def _end(self) -> None:
+        if not self._ended.done():
+            self._ended.set_result(None)
 
     async def drop(self) -> None:
         """Have the program unwind, and wait for that as long as it is reasonable."""
