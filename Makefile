@@ -13,7 +13,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$p && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check format chaos bench pin docs clean
+.PHONY: help venv demo test check format chaos oracle bench pin docs clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -37,6 +37,9 @@ format: $(STAMP)  ## put the formatting right
 
 chaos: $(STAMP)  ## kill and freeze workers for a minute per store, more than `make test` does
 	CHAOS_SECONDS=60 $(RUN) -m pytest -n 1 tests/chaos
+
+oracle: $(STAMP)  ## compare 5,000 random state graphs with XState (`make test` does 300)
+	PYTHONPATH=tests $(RUN) -m statechart_oracle
 
 bench: $(STAMP)  ## measure what a step, a resume and a start cost
 	PYTHONPATH=tests $(RUN) -m bench
