@@ -21,6 +21,7 @@ from sequential.errors import (
 from sequential.storage import folder_inbox
 from sequential.storage.folder import FolderAdapter
 from sequential.storage.folder_inbox import Request
+from sequential.storage.registry import create_adapter
 from sequential.testing.storage_contract import (
     LATER,
     NOW,
@@ -411,3 +412,26 @@ async def test_a_large_value_is_not_written_again_when_it_stays(
     await adapter.commit(step)
     assert {path.name: path.stat().st_mtime_ns for path in data.iterdir()} == before
     assert (tasks / f"my-task/runs/run-{run.id}.journal").stat().st_size < 5000
+
+
+async def test_a_graph_is_a_file_of_its_own_with_its_keys_in_order(tmp_path: Path) -> None:
+    graph = '{"initial": "b", "states": {"b": {"onDone": "a"}, "a": {"type": "final"}}}\n'
+    adapter = await create_adapter(f"folder:{tmp_path}")
+    config = TaskConfig(name="flow", graph=graph)
+    stored = await adapter.store_task_function(TaskFunction("flow", "def b(): pass\n", config))
+    assert (tmp_path / "flow" / "graph.json").read_text() == graph
+    assert "graph" not in (tmp_path / "flow" / "config.json").read_text()
+    found = await adapter.get_task_function("flow")
+    assert found
+    assert found.config == config
+    changed = graph.replace("final", "parallel")
+    (tmp_path / "flow" / "graph.json").write_text(changed)
+    found = await adapter.get_task_function("flow")
+    assert found
+    assert found.config.graph == changed
+    await adapter.store_task_function(evolve(stored, config=evolve(config, graph=None)))
+    assert not (tmp_path / "flow" / "graph.json").exists()
+    (tmp_path / "flow" / "config.json").write_text('{"name": "flow", "graph": "{}"}')
+    with pytest.raises(ConfigError, match=r"the graph of a task is in graph\.json"):
+        await adapter.get_task_function("flow")
+    await adapter.close()

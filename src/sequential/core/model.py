@@ -126,7 +126,9 @@ class TaskConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `timeout` is seconds from creation to end, `ttl` seconds that a run may wait for an answer from
     outside before it fails as expired, `concurrency` how many of the task's runs may be driven at
-    the same time by all workers of a store.
+    the same time by all workers of a store. `graph` is the text of the task's `graph.json`, in
+    which the order of keys has a meaning, and `handler` the state of it that a run handles; both
+    are no part of the file.
     """
 
     name: str
@@ -139,6 +141,8 @@ class TaskConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     limits: Limits = Limits()
     ttl: float | None = None
     concurrency: int | None = None
+    graph: str | None = None
+    handler: str | None = None
 
 
 class TaskFunction(msgspec.Struct, frozen=True):
@@ -283,6 +287,7 @@ class Turn(msgspec.Struct, frozen=True):
     calls: tuple[Call, ...] = ()
     log: str = ""  # what the program printed
     dropped: tuple[int, ...] = ()  # calls whose outcome it does not want any more
+    notes: tuple[int, ...] = ()  # new calls that nobody performs: they are for the journal
 
 
 class Snapshot(msgspec.Struct, frozen=True):

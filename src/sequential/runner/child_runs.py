@@ -8,8 +8,8 @@ after a while.
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from sequential.core import ids, times
-from sequential.core.model import StackRun, Status, TaskRun
+from sequential.core import ids, times, values
+from sequential.core.model import StackRun, Status, TaskRun, evolve
 from sequential.errors import InvalidInputError, RunExistsError, SequentialError, StorageError
 from sequential.services.base import CallContext, CallError, NotYet, unknown_method
 from sequential.storage.base import StorageAdapter
@@ -59,6 +59,8 @@ class ChildRuns:
         """The child's result; `RuntimeError` if it failed or could not be started."""
         if method != "run":
             raise unknown_method(self, method)
+        if "handler" in kwargs:
+            return await self._handle(kwargs, context)
         name, given = kwargs.get("name"), kwargs.get("input") or {}
         if args or not isinstance(name, str) or not isinstance(given, dict):
             raise CallError("TypeError", "run_task() takes a name and an input", "invalid_call")
@@ -77,9 +79,69 @@ class ChildRuns:
                 raise CallError("RuntimeError", f"task {name} failed: {child.error}", "task_failed")
             case Status.CANCELLED:
                 raise CallError("RuntimeError", f"task {name} was cancelled", "task_cancelled")
+        raise self._not_yet(child, context)
+
+    async def _handle(self, given: Mapping[str, Any], context: CallContext) -> Any:
+        """What the handler of a state returns; its error is the call's, as it is."""
+        run_id = _child_id(context.run_id, context.sequence, context.created_at)
+        try:
+            child = await self._storage.get_task_run(run_id)
+            if child is None:
+                child = await self._create_handler(run_id, given, context)
+            elif context.retried and child.status in (Status.FAILED, Status.CANCELLED):
+                child = await self._retry(run_id)
+        except StorageError:
+            raise NotYet(TROUBLE) from None
+        except RunExistsError:
+            raise NotYet(0.0) from None
+        except SequentialError as error:
+            raise CallError("RuntimeError", str(error), error.code) from error
+        if child.status is Status.COMPLETED:
+            return child.value
+        if child.status.is_final:
+            if (failure := child.error) is None:
+                raise CallError("RuntimeError", "the handler was cancelled", "task_cancelled")
+            raise CallError(failure.type, failure.message, failure.code)
+        raise self._not_yet(child, context)
+
+    async def _create_handler(
+        self, run_id: str, given: Mapping[str, Any], context: CallContext
+    ) -> TaskRun:
+        """A run of the same code, that calls one function of it."""
+        parent = await self._storage.get_task_run(context.run_id)
+        assert parent is not None  # it makes this call
+        config = evolve(
+            parent.config,
+            graph=None,
+            handler=given["handler"],
+            inputs=(),
+            concurrency=None,
+            timeout=given.get("timeout"),
+        )
+        both = {"input": given.get("input"), "context": given.get("context")}
+        now = self._now()
+        return await self._storage.create_task_run(
+            TaskRun(
+                id=run_id,
+                task_identifier=parent.task_identifier,
+                status=Status.PENDING,
+                input=values.to_json(both, "the input"),
+                created_at=now,
+                updated_at=now,
+                deadline=times.after(now, config.timeout) if config.timeout else None,
+                priority=parent.priority,
+                parent_run_id=parent.id,
+                filename=parent.filename,
+                config=config,
+                code=parent.code,
+            )
+        )
+
+    def _not_yet(self, child: TaskRun, context: CallContext) -> NotYet:
+        """Have the child driven, and say when to look again at the latest."""
         self._started(child)
         age = times.seconds_between(context.created_at, self._now())
-        raise NotYet(max(LOOK_AGAIN, age * PART))
+        return NotYet(max(LOOK_AGAIN, age * PART))
 
     async def _child(self, name: str, input: dict[str, Any], context: CallContext) -> TaskRun:
         run_id = _child_id(context.run_id, context.sequence, context.created_at)

@@ -340,6 +340,7 @@ class Drive:
         self._calls.give_back(turn.dropped)
         left_alone = self._calls.children_of(turn.dropped)
         dropped = self._dropped(turn.dropped, requested, number, now)
+        _settle_notes(turn.notes, requested, number, now)
         left = [*self._calls.without([*delivered, *dropped]), *requested]
         run = evolve(self.run, turn=number, crashes=0, where=_place(turn, left))
         if waits:
@@ -504,6 +505,15 @@ class Drive:
 
     def _tell(self, step: Step, call: StackRun | None = None, text: str = "") -> None:
         self._observer(Progress(step, self.run, call, text))
+
+
+def _settle_notes(numbers: Sequence[int], requested: list[StackRun], turn: int, now: str) -> None:
+    """Make records of what is only to be known; they are delivered in no order, to nobody."""
+    wanted = set(numbers)
+    done = {"status": CallStatus.COMPLETED, "delivered_turn": turn, "delivered_at": now}
+    for index, call in enumerate(requested):
+        if call.sequence in wanted:
+            requested[index] = evolve(call, **done)
 
 
 def _ending(state: Finished | Raised | Waiting) -> Happening:

@@ -26,6 +26,7 @@ from sequential.core.model import (
     evolve,
 )
 from sequential.core.policy import check_config
+from sequential.core.task_graph import machine_of
 from sequential.core.transitions import Event
 from sequential.errors import (
     AmbiguousRunError,
@@ -242,6 +243,8 @@ class Engine:
         check_config(function.config)
         if function.config.runtime == "native" and not self.settings.runner.native:
             raise ConfigError(NATIVE_REFUSED)
+        if function.config.graph is not None:
+            machine_of(function.config.graph, function.code, task)  # raises what is wrong with it
         given = {} if input is None else input
         complete = check_input(function.config, given, self.settings.defaults)
         run = TaskRun(

@@ -59,7 +59,7 @@ class LiveProgram:
         if resting := await self._aside.take(run):
             self._runtime, self.waiting = resting.runtime, resting.waiting
             return 0
-        runtime = self._runtimes.create(run.config.runtime)
+        runtime = self._runtimes.create(_runtime_of(run))
         if not runtime.stays:
             await self._slots.acquire()
         self._runtime = runtime
@@ -192,13 +192,19 @@ class LiveProgram:
             input_names=tuple(field.name for field in run.config.inputs),
             methods=self._services.methods(run.config.allow),
             limits=run.config.limits,
+            graph=run.config.graph,
+            handler=run.config.handler,
         )
 
     def _head(self, runtime: Runtime, run: TaskRun, turn: int) -> Head:
         return Head(
             run=run.id,
             turn=turn,
-            runtime=run.config.runtime,
+            runtime=_runtime_of(run),
             version=runtime.version,
             source=source_hash(run.code),
         )
+
+
+def _runtime_of(run: TaskRun) -> str:
+    return "graph" if run.config.graph is not None else run.config.runtime

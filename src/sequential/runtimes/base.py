@@ -23,6 +23,8 @@ class Program(msgspec.Struct, frozen=True):
     input_names: tuple[str, ...] = ()
     methods: tuple[str, ...] = ()  # "<service>.<method>" the task may call as services.<...>
     limits: Limits = Limits()
+    graph: str | None = None  # the text of its graph.json, if it has one
+    handler: str | None = None  # the function to call with (input, context), for a state's handler
 
 
 class Step(NamedTuple):

@@ -28,6 +28,10 @@ class Runtimes:
 
         Native code is trusted code, so it takes an operator to say that it may run here.
         """
+        if name == "graph":
+            from sequential.runtimes.graph.runtime import GraphRuntime  # noqa: PLC0415
+
+            return GraphRuntime()
         if name == "native":
             if not self._native:
                 raise InvalidTaskError(NATIVE_REFUSED)

@@ -29,6 +29,7 @@ from sequential.storage.folder_places import Places, RunFiles
 
 _PROGRAMS = ("code.py", "code.js")
 _PROGRAM = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,60}\.(py|js)\Z")
+_OF_OTHER_FILES = ("graph", "handler")  # fields of a run's policy that config.json does not have
 _config = msgspec.json.Decoder(TaskConfig)
 
 
@@ -56,7 +57,7 @@ def read(folder: Folder, name: str) -> TaskFunction | None:
     meta = read_meta(folder, path)
     program = meta.program or next((p for p in _PROGRAMS if os.path.isfile(f"{path}/{p}")), "")
     try:
-        code = _read_code(folder, f"{path}/{program}") if program else None
+        code = _read_text(folder, f"{path}/{program}") if program else None
     except FileNotFoundError:
         return None
     if code is None:
@@ -95,8 +96,12 @@ def store(folder: Folder, function: TaskFunction) -> TaskFunction:
 
 def write(path: str, function: TaskFunction, synced: str | msgspec.UnsetType) -> None:
     """Write the files of a task, each of them as a whole, `meta.json` last."""
-    _write(f"{path}/{function.filename}", _code_bytes(function))
+    _write(f"{path}/{function.filename}", _bytes(function.identifier, "code", function.code))
     _write(f"{path}/config.json", _pretty(_shown_config(function.config)))
+    if (graph := function.config.graph) is not None:
+        _write(f"{path}/graph.json", _bytes(function.identifier, "graph", graph))
+    elif os.path.exists(f"{path}/graph.json"):
+        os.unlink(f"{path}/graph.json")
     write_meta(path, function, synced)
 
 
@@ -114,6 +119,8 @@ def write_meta(path: str, function: TaskFunction, synced: str | msgspec.UnsetTyp
 def _shown_config(config: TaskConfig) -> dict[str, Any]:
     """What a person may want to change; limits only where they are not the usual ones."""
     shown: dict[str, Any] = msgspec.to_builtins(config)
+    for name in _OF_OTHER_FILES:
+        del shown[name]
     if config.limits == Limits():
         del shown["limits"]
     return shown
@@ -166,17 +173,27 @@ def read_meta(folder: Folder, path: str) -> Meta:
 def _read_config(folder: Folder, path: str, name: str) -> TaskConfig:
     try:
         text = files.read(f"{path}/config.json")
-        return _config.decode(text)
+        config = _config.decode(text)
     except FileNotFoundError:
-        return TaskConfig(name=name)
+        config = TaskConfig(name=name)
     except files.BAD_JSON as error:
         raise ConfigError(
             f"{folder.shown(path)}/config.json: {files.explain_json(error, text)}: correct it, or "
             "delete the file to run the task with the defaults"
         ) from error
+    for field in _OF_OTHER_FILES:
+        if getattr(config, field) is not None:
+            raise ConfigError(
+                f"{folder.shown(path)}/config.json: it has no field {field!r}: the graph of a "
+                "task is in graph.json"
+            )
+    try:
+        return evolve(config, graph=_read_text(folder, f"{path}/graph.json"))
+    except FileNotFoundError:
+        return config
 
 
-def _read_code(folder: Folder, path: str) -> str:
+def _read_text(folder: Folder, path: str) -> str:
     try:
         return files.read(path).decode()
     except UnicodeDecodeError as error:
@@ -185,12 +202,12 @@ def _read_code(folder: Folder, path: str) -> str:
         ) from error
 
 
-def _code_bytes(function: TaskFunction) -> bytes:
+def _bytes(name: str, what: str, text: str) -> bytes:
     try:
-        return function.code.encode()
+        return text.encode()
     except UnicodeEncodeError as error:
         raise InvalidTaskError(
-            f"the code of {function.identifier} holds half of a surrogate pair at position "
+            f"the {what} of {name} holds half of a surrogate pair at position "
             f"{error.start}, which is not valid text: remove or replace it"
         ) from error
 

@@ -18,7 +18,7 @@ from sequential.runtimes.native.execution import Execution
 from sequential.runtimes.native.failures import failure_of
 from sequential.runtimes.native.generators import drive
 from sequential.runtimes.native.places import ORIGINS
-from sequential.runtimes.native.source import Source, arguments
+from sequential.runtimes.native.source import Source, arguments, handler_arguments
 from sequential.task import use_host
 
 
@@ -96,7 +96,12 @@ def _call(execution: Execution, source: Source, input: Any) -> Any:
     if code := getattr(plain, "__code__", None):
         module = getattr(plain, "__module__", "") or ""
         execution.places.add(code, f"{module.replace('.', '/')}.py")
-    first, named = arguments(entry, values.from_json(input), execution.program.input_names)
+    given = values.from_json(input)
+    if execution.program.handler is None:
+        first, named = arguments(entry, given, execution.program.input_names)
+    else:
+        vars(source.module)["currentState"] = given["context"]["state"]
+        first, named = handler_arguments(entry, given), {}
     value = entry(*first, **named)
     if inspect.isawaitable(value):
         return execution.loop.run(_awaited(value))

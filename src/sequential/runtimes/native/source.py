@@ -50,6 +50,10 @@ class Source:
     def _entry(self) -> Callable[..., Any]:
         """The task's name, `main`, or the only public function, as in the sandbox."""
         task, names = self._program.task, vars(self.module)
+        if (handler := self._program.handler) is not None:
+            if inspect.isroutine(found := names.get(handler)):
+                return found
+            raise InvalidTaskError(f"there is no handler {handler}() in the code")
         for name in (snake_case(task), "main"):
             if inspect.isroutine(found := names.get(name)):
                 return found
@@ -93,6 +97,14 @@ def arguments(
     positional = [one.name for one in named if one.kind is one.POSITIONAL_ONLY]
     first = [given[name] for name in positional if name in given]
     return first, {name: value for name, value in given.items() if name not in positional}
+
+
+def handler_arguments(entry: Callable[..., Any], given: dict[str, Any]) -> list[Any]:
+    """As much of (input, context) as the handler of a state takes."""
+    kinds = [one.kind for one in inspect.signature(entry).parameters.values()]
+    positional = sum(one in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD) for one in kinds)
+    most = 2 if inspect.Parameter.VAR_POSITIONAL in kinds else positional
+    return [given["input"], given["context"]][:most]
 
 
 def _with_names(tree: ast.Module) -> ast.Module:

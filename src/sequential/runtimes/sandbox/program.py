@@ -45,7 +45,9 @@ class Prepared(msgspec.Struct, frozen=True):
 
 
 @functools.lru_cache(maxsize=256)
-def prepare(source: str, task: str, input_names: tuple[str, ...] = ()) -> Prepared:
+def prepare(
+    source: str, task: str, input_names: tuple[str, ...] = (), handler: str | None = None
+) -> Prepared:
     """Make `source` ready; raises `InvalidTaskError` when no entry function can be found.
 
     A source that this Python cannot parse is passed on, because the sandbox knows newer syntax; it
@@ -57,8 +59,12 @@ def prepare(source: str, task: str, input_names: tuple[str, ...] = ()) -> Prepar
             tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return _unparsed(source, task, input_names)
-    entry = entry_function(tree, task)
-    fields, call = _call(entry, input_names)
+    if handler is None:
+        entry = entry_function(tree, task)
+        fields, call = _call(entry, input_names)
+    else:
+        entry = _handler_function(tree, handler)
+        fields, call = None, _handler_call(entry)
     return Prepared(f"{_rewritten(source, tree)}\n{call}\n", entry.name, fields)
 
 
@@ -116,6 +122,22 @@ def _call(entry: FunctionNode, input_names: tuple[str, ...]) -> tuple[tuple[str,
     if only := tuple(a.arg for a in parameters.posonlyargs):
         given = f"*[{INPUT_NAME}.pop(n) for n in {only} if n in {INPUT_NAME}], {given}"
     return fields, f"{waits}{entry.name}({given})"
+
+
+def _handler_function(tree: ast.Module, name: str) -> FunctionNode:
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name:
+            return node
+    raise InvalidTaskError(f"there is no handler {name}() in the code")
+
+
+def _handler_call(entry: FunctionNode) -> str:
+    """The lines that call the handler of a state with as much as it takes of (input, context)."""
+    parameters = entry.args
+    most = 2 if parameters.vararg else len(parameters.posonlyargs) + len(parameters.args)
+    given = ", ".join(f"{INPUT_NAME}[{name!r}]" for name in ("input", "context")[:most])
+    waits = "await " if isinstance(entry, ast.AsyncFunctionDef) else ""
+    return f"currentState = {INPUT_NAME}['context']['state']\n{waits}{entry.name}({given})"
 
 
 def _unparsed(source: str, task: str, input_names: tuple[str, ...]) -> Prepared:

@@ -113,7 +113,7 @@ class SandboxRuntime:
     # What follows runs on a thread of the pool, one call at a time.
 
     def _start(self, program: Program, input: Any, now: datetime) -> Turn:
-        prepared = prepare(program.source, program.task, program.input_names)
+        prepared = _prepared(program)
         self._pending, self._blocking, self._next_sequence = {}, None, 0
         prelude = self._pool.prelude(program.methods)  # may need a process, so before we hold one
         session = self._open(program)
@@ -343,10 +343,14 @@ class _Output:
         return "".join(self._parts)
 
 
+def _prepared(program: Program) -> Prepared:
+    return prepare(program.source, program.task, program.input_names, program.handler)
+
+
 def _line_starts(program: Program) -> list[int]:
     """Byte offsets of the lines as the machine sees them."""
     starts = [0]
-    prepared = prepare(program.source, program.task, program.input_names).source
+    prepared = _prepared(program).source
     for line in prepared.encode("utf-8", "surrogatepass").split(b"\n")[:-1]:
         starts.append(starts[-1] + len(line) + 1)
     return starts

@@ -1,0 +1,1 @@
+"""The graph runtime: a state machine whose handlers are runs of their own."""
