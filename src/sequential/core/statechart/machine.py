@@ -66,8 +66,6 @@ class Machine:
         look_over(self.chart, general, problems)
         self.warnings: tuple[Problem, ...] = problems.of("warning")
         self.notes: tuple[Problem, ...] = problems.of("note")
-        # Only for comparison with XState; see `Macrostep`.
-        self.in_entered_order = False
 
     @property
     def id(self) -> str:
@@ -154,7 +152,7 @@ class Machine:
     # Inside
 
     def _macrostep(self, snapshot: Snapshot, now: float) -> Macrostep:
-        return Macrostep(self.chart, snapshot, now, in_entered_order=self.in_entered_order)
+        return Macrostep(self.chart, snapshot, now)
 
     def _take(self, snapshot: Snapshot, event: Event, now: float) -> Result:
         if not is_active(snapshot):

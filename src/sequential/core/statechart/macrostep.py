@@ -31,15 +31,8 @@ class Macrostep:
     from before the event, and without its effects.
     """
 
-    def __init__(
-        self, chart: Chart, before: Snapshot, now: float, *, in_entered_order: bool = False
-    ) -> None:
+    def __init__(self, chart: Chart, before: Snapshot, now: float) -> None:
         self.copy = WorkingCopy(chart, before, now)
-        # For comparison with XState only, which takes simultaneous transitions in the order in
-        # which their states were entered.
-        self._in_entered_order = in_entered_order
-        if in_entered_order and "_order" in before:
-            self.copy.active = {chart.by_id[one]: None for one in before["_order"]}
 
     def begin(self, event: Event) -> Result:
         """Enter the initial states."""
@@ -69,8 +62,6 @@ class Macrostep:
         if not copy.has_changed and copy.status == "active":
             return copy.before, []
         snapshot = copy.snapshot()
-        if self._in_entered_order:
-            snapshot["_order"] = [state.id for state in copy.active]
         return snapshot, [copy.step(event["type"], snapshot), *copy.effects]
 
     # What follows from an event
@@ -125,8 +116,7 @@ class Macrostep:
     # Choosing
 
     def _states(self) -> list[State]:
-        active = self.copy.active
-        return list(active) if self._in_entered_order else in_document_order(active)
+        return in_document_order(self.copy.active)
 
     def _select(self) -> list[Transition]:
         return select(self._states(), self.copy.event["type"], self._holds)
@@ -146,7 +136,7 @@ class Macrostep:
         if not transitions:
             return False
         copy = self.copy
-        active, context, history = copy.active.copy(), copy.context, copy.history
+        active, context, history = set(copy.active), copy.context, copy.history
         transitions = compatible(copy.chart, history, transitions)
         # Fixed now, so that the history recorded on leaving cannot change them.
         domains = domains_of(copy.chart, history, transitions)
@@ -162,9 +152,7 @@ class Macrostep:
             entering.by_default.add(copy.chart.root)
         self._enter(entering)
         self._exit_if_done()
-        has_moved = copy.active.keys() != active.keys() or copy.history is not history
-        if self._in_entered_order and not has_moved:
-            copy.active = active
+        has_moved = copy.active.keys() != active or copy.history is not history
         return has_moved or copy.context is not context or copy.status != "active"
 
     def _leave(self, leaving: list[State]) -> None:
