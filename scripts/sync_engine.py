@@ -159,8 +159,9 @@ def imported(tree: ast.Module) -> Iterator[tuple[str, str]]:
 
 def public(kind: ast.ClassDef) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
     for node in kind.body:
-        is_method = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        if is_method and not node.name.startswith("_") and node.name not in LEFT_OUT:
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        if not node.name.startswith("_") and node.name not in LEFT_OUT:
             yield node
 
 

@@ -1,7 +1,7 @@
 """Which services there are, and which of them a task may use."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from sequential.core.model import Allow
@@ -25,6 +25,10 @@ class Services:
     def add(self, service: Service) -> None:
         """One more, in place of another of its name."""
         self._services[service.name] = service
+
+    def front(self, front: Callable[[Service], Service]) -> None:
+        """Put something before each service, such as what records its calls."""
+        self._services = {name: front(service) for name, service in self._services.items()}
 
     def get(self, name: str, allow: Allow, method: str | None = None) -> Service:
         """The service for a call of a task.
