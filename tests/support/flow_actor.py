@@ -67,6 +67,8 @@ async def act(storage: Any, wish: dict[str, Any]) -> dict[str, Any] | None:
                 task = await SequentialFlow.resume(
                     task_id, response, request_id=request_id, storage=storage
                 )
+            case {"go_on": task_id}:
+                task = await SequentialFlow.resume(task_id, storage=storage)
             case {"get": task_id}:
                 found = await SequentialFlow.get_task(task_id, storage=storage)
                 return None if found is None else found.to_dict()
