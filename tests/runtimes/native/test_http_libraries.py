@@ -7,6 +7,7 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import aiohttp
@@ -17,6 +18,8 @@ import requests
 from sequential.core import values
 from sequential.core.model import Status, TaskConfig
 from sequential.errors import LeaseLostError
+from sequential.runtimes.native import http_httpx
+from sequential.runtimes.native.http_libraries import cover
 from support.http_api import HttpApi
 from support.http_lab import HttpLab
 from support.sdk_api import serve_sdks
@@ -293,6 +296,17 @@ async def test_what_no_journal_could_hold_is_refused(code: str, says: str) -> No
     assert says in run.error.message or "look up a host" in run.error.message
     assert "`await step(function, ...)`" in run.error.message
     assert calls == []
+
+
+def test_a_library_that_has_become_another_is_refused(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its own way to the network stays, which no task may go."""
+    module = ModuleType("httpx_of_the_future")
+    cover(http_httpx.patch, module)
+
+    assert "requests of httpx_of_the_future are refused in native tasks" in caplog.text
+    assert "HTTPTransport" in caplog.text
 
 
 async def test_to_thread_makes_calls_of_the_run(api: HttpApi) -> None:

@@ -2,34 +2,45 @@
 
 import asyncio
 import functools
+import logging
 import os
 import random
 import time
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 from sequential.runtimes.native import http_aiohttp, http_client, http_httpx, patches, unseen
-from sequential.runtimes.native.importing import ImportHook, rebind
+from sequential.runtimes.native.importing import ImportHook, Then, rebind
+
+_log = logging.getLogger(__name__)
 
 
 @functools.cache
 def install() -> None:
     """Cover them; only the first call does anything."""
-    ImportHook(
-        {
-            "aiohttp": http_aiohttp.patch,
-            "botocore.compat": functools.partial(_patch_clock, name="get_current_datetime"),
-            "google.auth._regional_access_boundary_utils": _without_background,
-            "google.auth._helpers": functools.partial(_patch_clock, name="utcnow"),
-            "http.client": http_client.patch,
-            "httplib2": http_client.patch_httplib2,
-            "httpx": http_httpx.patch,
-            "httpx2": http_httpx.patch,
-            "urllib3.connection": http_client.patch_urllib3,
-            **dict(unseen.refusals()),
-        }
-    ).install()
+    known: dict[str, Then] = {
+        "aiohttp": http_aiohttp.patch,
+        "botocore.compat": functools.partial(_patch_clock, name="get_current_datetime"),
+        "google.auth._regional_access_boundary_utils": _without_background,
+        "google.auth._helpers": functools.partial(_patch_clock, name="utcnow"),
+        "http.client": http_client.patch,
+        "httplib2": http_client.patch_httplib2,
+        "httpx": http_httpx.patch,
+        "httpx2": http_httpx.patch,
+        "urllib3.connection": http_client.patch_urllib3,
+        **dict(unseen.refusals()),
+    }
+    ImportHook({name: functools.partial(cover, patch) for name, patch in known.items()}).install()
     _rebind_replaced()
+
+
+def cover(patch: Then, module: ModuleType) -> None:
+    """Patch a library. One that has become another can be imported, and is refused in tasks."""
+    try:
+        patch(module)
+    except AttributeError as error:
+        _log.warning("requests of %s are refused in native tasks: %s", module.__name__, error)
 
 
 def _rebind_replaced() -> None:
