@@ -265,6 +265,32 @@ def _traps() -> dict[str, tuple[Graph, list[Step]]]:
         ),
         _send("IN", "OUT", "BACK"),
     )
+    found["two regions that want to leave: the first does"] = (
+        _with(
+            nested,
+            {
+                "p.x.x1": {"on": {"GO": _go("#m.z", "first")}},
+                "p.y.y1": {"on": {"GO": _go("#m.p.x", "second")}},
+            },
+        ),
+        _send("GO"),
+    )
+    for region in ("x", "y"):
+        found[f"the parallel state and its region {region} want to go on: the region does"] = (
+            _with(
+                nested,
+                {
+                    "p": {
+                        "on": {"GO": {"actions": [COUNT]}},
+                        "always": _go("z", "outer", guard={"$expr": "context.n == 1"}),
+                    },
+                    f"p.{region}.{region}1": {
+                        "always": _go(f"{region}2", "inner", guard={"$expr": "context.n > 0"})
+                    },
+                },
+            ),
+            _send("GO"),
+        )
     found["several targets"] = (
         _with(nested, {"": {"initial": "z"}, "z": {"on": {"GO": _go(["#m.p.y.y2", "#m.p.x.x2"])}}}),
         _send("GO"),
