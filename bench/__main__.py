@@ -3,5 +3,14 @@
 import subprocess
 import sys
 
-for measurement in ("steps", "storage", "workers", "resume", "startup", "edge", "memory"):
+for measurement in (
+    "steps",
+    "storage",
+    "workers",
+    "resume",
+    "startup",
+    "edge",
+    "memory",
+    "statechart",
+):
     subprocess.run([sys.executable, "-m", f"bench.{measurement}"], check=True)
