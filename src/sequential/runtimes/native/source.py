@@ -2,10 +2,13 @@
 
 import ast
 import builtins
+import functools
 import inspect
 import sys
+import threading
 import types
 from collections.abc import Callable
+from types import CodeType
 from typing import Any
 
 from sequential import task as task_module
@@ -15,8 +18,10 @@ from sequential.runtimes.base import Program
 from sequential.runtimes.native.patches import clock_of
 
 CLOCK = "__sequential_clock__"
+ATTEMPTS = 10
 SERVICES = "services"
 SERVICES_HERE = "__sequential_services__"
+_parsing = threading.Lock()
 _MOMENTS = ("now", "today", "utcnow")
 
 
@@ -37,8 +42,7 @@ class Source:
 
     def load(self) -> Callable[..., Any]:
         """Execute the source and return the entry function; raises whatever the source raises."""
-        tree = ast.parse(self._program.source, self._program.filename)
-        code = compile(_with_names(tree), self._program.filename, "exec", dont_inherit=True)
+        code = _compiled(self._program.source, self._program.filename)
         sys.modules[self.module.__name__] = self.module  # dataclasses look their module up
         exec(code, vars(self.module))  # noqa: S102 - trusted code: an operator chose this runtime
         return self._entry()
@@ -105,6 +109,24 @@ def handler_arguments(entry: Callable[..., Any], given: dict[str, Any]) -> list[
     positional = sum(one in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD) for one in kinds)
     most = 2 if inspect.Parameter.VAR_POSITIONAL in kinds else positional
     return [given["input"], given["context"]][:most]
+
+
+@functools.lru_cache(maxsize=100)
+def _compiled(source: str, filename: str) -> CodeType:
+    """The code of a source; the runs of a task share it.
+
+    Up to Python 3.12, threads that parse at the same time disturb each other's count of how deep
+    they are (CPython issue 106905). Those of native programs wait for each other here; others, such
+    as the sandbox's, may still come between, and then it is done again.
+    """
+    for _ in range(ATTEMPTS):
+        try:
+            with _parsing:
+                tree = _with_names(ast.parse(source, filename))
+                return compile(tree, filename, "exec", dont_inherit=True)
+        except SystemError as error:
+            mismatch = error
+    raise mismatch
 
 
 def _with_names(tree: ast.Module) -> ast.Module:
