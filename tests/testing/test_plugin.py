@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib.metadata import entry_points
 
 import pytest
 
@@ -104,7 +105,9 @@ def suite(pytester: pytest.Pytester) -> pytest.Pytester:
 
 
 def outcomes(suite: pytest.Pytester, *options: str) -> pytest.RunResult:
-    own: tuple[str, ...] = ("-p", "sequential.testing.plugin", "-p", "no:randomly", "-W", "error")
+    own: tuple[str, ...] = ("-p", "no:randomly", "-W", "error")
+    if not entry_points(group="pytest11", name="sequential"):  # installed before there was one
+        own += ("-p", "sequential.testing.plugin")
     if "no:asyncio" not in options:
         own += ("-o", "asyncio_default_fixture_loop_scope=function")
     return suite.runpytest_subprocess(*own, *options)
