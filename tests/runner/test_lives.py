@@ -57,6 +57,15 @@ async def job(input):
     return seen
 """
 
+CODES = {
+    "sandbox": CODE,
+    "native": "import asyncio\n"
+    + CODE.replace(
+        "return await wait_for_event(given, timeout=30)",
+        "async with asyncio.timeout(30):\n                return await wait_for_event(given)",
+    ).replace("sleep(given)", "sleep(given or 1)"),  # no time at all is no call
+}
+
 names = st.sampled_from("ab")
 simple = (
     st.tuples(st.just("echo"), st.integers(0, 9))
@@ -187,6 +196,7 @@ class World:
         await self.outside.close()
 
 
+@pytest.mark.parametrize("runtime", CODES)
 @settings(
     max_examples=18,
     deadline=None,
@@ -195,15 +205,17 @@ class World:
 )
 @given(st.lists(programs, min_size=1, max_size=3), st.lists(deeds, max_size=14))
 def test_no_run_is_stuck_and_nothing_is_lost_or_doubled(
-    wanted: list[Any], done: list[tuple[str, int, int]]
+    runtime: str, wanted: list[Any], done: list[tuple[str, int, int]]
 ) -> None:
-    asyncio.run(live(wanted, done))
+    asyncio.run(live(runtime, wanted, done))
 
 
-async def live(wanted: list[Any], done: list[tuple[str, int, int]]) -> None:
+async def live(runtime: str, wanted: list[Any], done: list[tuple[str, int, int]]) -> None:
     world = World()
     try:
-        await world.outside.store_task("job", CODE, TaskConfig(name="job"))
+        await world.outside.store_task(
+            "job", CODES[runtime], TaskConfig(name="job", runtime=runtime)
+        )
         for program in wanted:
             await world.outside.create_run("job", {"steps": program})
         world.begin_to_work()

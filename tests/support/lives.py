@@ -30,7 +30,7 @@ async def check_lives(
             _check_result(values.from_json(run.input)["steps"], run.value, runs, calls)
             await _check_replay(engine, run, calls)
         else:
-            assert cancelled, run  # itself, its parent or a child of it
+            assert cancelled, run.error  # itself, its parent or a child of it
     assert {run.id for run in runs.values() if run.parent_run_id} <= set(made)
 
 
@@ -80,7 +80,7 @@ def _check_result(
 
 async def _check_replay(engine: Engine, run: TaskRun, calls: list[StackRun]) -> None:
     """The journal, from its beginning, is the life of this program."""
-    runtime = engine._runtimes.create("sandbox")
+    runtime = engine._runtimes.create(run.config.runtime)
     program = Program(
         run_id=run.id,
         task="job",
