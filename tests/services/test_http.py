@@ -211,7 +211,7 @@ async def test_a_name_that_is_not_known() -> None:
     for dns in (resolve, resolve_to_nothing):
         http = HttpService(resolve=dns)
         failure, again = await failure_of(http, "https://no.example/")
-        assert (failure.type, again) == ("OSError", True)
+        assert (failure.type, failure.code, again) == ("OSError", "unknown_host", True)
         assert "cannot connect to no.example: " in failure.message
         await http.close()
 
@@ -260,7 +260,7 @@ async def test_the_default_timeout_and_one_for_dns(http_api: HttpApi) -> None:
 
     http = HttpService(HttpSettings(connect_timeout=0.05), resolve=resolve)
     failure, again = await failure_of(http, "http://slow.example/")
-    assert (failure.type, again) == ("TimeoutError", True)
+    assert (failure.type, failure.code, again) == ("TimeoutError", "connect_timeout", True)
     assert "no connection within 0.05 s" in failure.message
     await http.close()
 

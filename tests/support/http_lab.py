@@ -21,12 +21,14 @@ from sequential.testing.clock import FakeClock
 class HttpLab:
     """Its runs may fetch from this machine, and have a clock for which a month is a moment."""
 
-    def __init__(self) -> None:
+    def __init__(self, **options: Any) -> None:
+        """`options` are those of the http service."""
+        self.options = {"settings": HttpSettings(allow_loopback=True), **options}
         self.storage = MemoryAdapter()
         self.clock = FakeClock()
 
     def engine(self) -> Engine:
-        http = HttpService(HttpSettings(allow_loopback=True))
+        http = HttpService(**self.options)
         return Engine(
             self.storage,
             Services([ClockService(), EventsService(), http]),

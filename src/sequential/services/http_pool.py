@@ -192,7 +192,7 @@ def _network_error(error: Exception, request: Request, settings: HttpSettings) -
         message = f"the certificate was not accepted: {reason}"
         return NetworkError(message, code="unreachable", lasting=True)
     if isinstance(error, aiohttp.ClientConnectorError):
-        is_unknown = isinstance(error.os_error, socket.gaierror)
+        is_unknown = isinstance(error, aiohttp.ClientConnectorDNSError)
         return NetworkError(
             f"cannot connect to {request.target.authority}: {_reason(error)}",
             code="unknown_host" if is_unknown else "unreachable",

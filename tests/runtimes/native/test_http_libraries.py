@@ -20,6 +20,7 @@ from sequential.core.model import Status, TaskConfig
 from sequential.errors import LeaseLostError
 from sequential.runtimes.native import http_httpx
 from sequential.runtimes.native.http_libraries import cover
+from sequential.services.http_settings import HttpSettings
 from support.http_api import HttpApi
 from support.http_lab import HttpLab
 from support.sdk_api import serve_sdks
@@ -119,6 +120,51 @@ async def job(input):
         *([200, b'{"n": 5}'], [503, b"status 503"], [418, b"status 418"]),
     ]
     assert [[request.method, request.path] for request in api.requests] == asked
+
+
+async def test_no_connection_in_time() -> None:
+    """The failure that depends on the worker's settings, and not on those of the library."""
+
+    async def never(host: str, port: int) -> list[str]:
+        await asyncio.Event().wait()
+        return []
+
+    code = """
+import aiohttp, httpx, requests, urllib.request
+
+def kinds(error):
+    return [kind.__name__ for kind in type(error).__mro__], str(error)
+
+async def job(input):
+    seen, url = {}, "http://slow.example/"
+    try:
+        httpx.get(url)
+    except httpx.HTTPError as error:
+        seen["ConnectTimeout"] = kinds(error)
+    try:
+        requests.get(url)
+    except requests.Timeout as error:
+        seen["ReadTimeout"] = kinds(error)
+    try:
+        urllib.request.urlopen(url)
+    except TimeoutError as error:
+        seen["TimeoutError"] = kinds(error)
+    try:
+        async with aiohttp.ClientSession() as session, session.get(url):
+            pass
+    except aiohttp.ClientError as error:
+        seen["ConnectionTimeoutError"] = kinds(error)
+    return seen
+"""
+    lab = HttpLab(settings=HttpSettings(connect_timeout=0.05), resolve=never)
+    value = await lab.value(code)
+
+    assert len(value) == 4
+    for expected, (kinds, message) in value.items():
+        assert expected in kinds
+        words = "Read timed out" if expected == "ReadTimeout" else "no connection within 0.05 s"
+        assert "slow.example" in message
+        assert words in message  # urllib3 has no other words for it
 
 
 async def test_a_run_that_is_cancelled_in_the_middle_of_a_library(api: HttpApi) -> None:
