@@ -133,6 +133,9 @@ async def test_a_run_with_an_id_of_ones_own_is_started_once(project: Path) -> No
         with pytest.raises(RunExistsError, match="another task or another input"):
             await engine.start("add", {"a": 1, "b": 3}, id="order 42 / ü")
         assert len(await engine.list_runs()) == 1
+        like_an_id = "0b0b0b0b-0000-4000-8000-000000000000"
+        other = await engine.start("add", {"a": 1, "b": 2}, id=like_an_id)
+        assert (await engine.get(like_an_id)).id == other.id
 
 
 async def test_mistakes_are_told_before_anything_is_written(project: Path) -> None:
@@ -246,3 +249,22 @@ async def test_a_worker_drives_the_run_of_a_script(project: Path) -> None:
     await asyncio.sleep(0.3)  # by then the run is due
     done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True)
     assert "count: completed" in done.stderr
+
+
+async def test_a_worker_that_cannot_import_the_module_says_what_to_do(project: Path) -> None:
+    elsewhere = project / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "far_away.py").write_text(
+        "from sequential.task import task\n\n\n@task\nasync def hello() -> str:\n    return 'hi'\n"
+    )
+    submit = "import asyncio, far_away\nfrom sequential import SyncEngine\n"
+    submit += "with SyncEngine('sqlite:../x.db') as engine:\n"
+    submit += "    engine.start(far_away.hello, delay=0.1, id='it')\n"
+    command = [sys.executable, "-c", submit]
+    await asyncio.to_thread(subprocess.run, command, check=True, cwd=elsewhere)
+    async with Engine("sqlite:./x.db") as engine:
+        failed = await engine.resume((await engine.get("it")).id)
+        assert str(failed.error) == (
+            "ImportError: No module named 'far_away': install far_away and what it imports where "
+            "this worker runs, or start the worker in its folder, then retry this run"
+        )

@@ -29,6 +29,17 @@ _TYPES: dict[Any, str] = {
     list: "array",
 }
 
+_CODE = """\
+# The function {name} of the module {module}, a task because of its @task.
+try:
+    from {module} import {name} as main
+except ModuleNotFoundError as missing:
+    raise ImportError(
+        f"{{missing}}: install {module} and what it imports where this worker runs, or start the "
+        "worker in its folder, then retry this run"
+    ) from None
+"""
+
 
 def task_of(function: Callable[..., Any]) -> TaskFunction:
     """The task that a decorated function is; raises `InvalidTaskError` for any other."""
@@ -52,8 +63,7 @@ def task_of(function: Callable[..., Any]) -> TaskFunction:
         raise ConfigError(f"@task of {name}: {error}") from error
     config = msgspec.structs.replace(config, runtime="native")
     module = _module(function)
-    code = f"from {module} import {name} as main\n"
-    return TaskFunction(identifier, code, config)
+    return TaskFunction(identifier, _CODE.format(module=module, name=name), config)
 
 
 def _module(function: types.FunctionType) -> str:

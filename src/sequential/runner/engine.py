@@ -293,8 +293,11 @@ class Engine:
         """A run that exists, to be waited for, answered and so on; `id` of `start` is fine too."""
         try:
             return Run(self, await self.get_run(run_id))
-        except InvalidNameError:
-            return Run(self, await self.get_run(ids.named_run_id(run_id)))
+        except (InvalidNameError, RunNotFoundError):
+            named = await self.storage.get_task_run(ids.named_run_id(run_id))
+            if named is None:
+                raise RunNotFoundError(f"there is no run {run_id}") from None
+            return Run(self, named)
 
     async def run(self, task: str, input: Mapping[str, Any] | None = None) -> TaskRun:
         """Run a task to its end, waiting as long as it takes.
