@@ -8,7 +8,7 @@ from typing import Any
 
 from sequential.core.statechart.definition import Action
 from sequential.core.statechart.draft import Draft, places
-from sequential.core.statechart.problems import below, kind, quoted
+from sequential.core.statechart.problems import kind, quoted
 from sequential.core.statechart.template import Template, is_expression
 from sequential.core.statechart.vocabulary import ACTION_HINTS, ACTION_KEYS, ACTIONS, RECORD
 
@@ -79,10 +79,18 @@ def _check(draft: Draft, name: str, params: Any, where: str) -> None:
             near = problems.near(key, _ALLOWED[name])
             problems.error(where, f"key {quoted(key)}: unknown key of {name}{near}")
     if name == "raise" and not is_expression(params["event"]):
-        _check_raised(draft, params["event"], below(where, "params") + ".event")
-    delay = params.get("delay") if name == "raise" else None
+        _check_raised(draft, params["event"], f"{where}.params.event")
+    if name == "raise" and "delay" in params:
+        _check_delay(draft, params["delay"], f"{where}.params.delay")
+
+
+def _check_delay(draft: Draft, delay: Any, where: str) -> None:
     if isinstance(delay, str):
-        problems.error(where, f"no delay named {quoted(delay)}; write milliseconds")
+        draft.problems.error(where, f"no delay named {quoted(delay)}; write milliseconds")
+    elif not is_expression(delay) and (
+        isinstance(delay, bool) or not isinstance(delay, int | float) or delay < 0
+    ):
+        draft.problems.error(where, "must be a number of milliseconds, 0 or more")
 
 
 def _check_raised(draft: Draft, event: Any, where: str) -> None:

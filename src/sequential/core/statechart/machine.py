@@ -128,6 +128,10 @@ class Machine:
         """Ids of the active states, in document order."""
         return [state.id for state in active_of(self.chart, snapshot)]
 
+    def innermost(self, snapshot: Snapshot) -> list[str]:
+        """Ids of the active states that contain no other, in document order: one per region."""
+        return [state.id for state in active_of(self.chart, snapshot) if state.is_atomic]
+
     def pending(self, snapshot: Snapshot) -> list[Effect]:
         """The handlers and timers that a snapshot waits for, as effects to do again."""
         invokes: list[Effect] = [

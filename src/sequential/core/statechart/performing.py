@@ -51,7 +51,7 @@ def _raise(copy: WorkingCopy, params: dict[str, Any]) -> None:
         raise MachineError('a raised event needs a "type" that is a text')
     if name.startswith("xstate."):
         raise MachineError('event names beginning with "xstate." are reserved')
-    if params.get("delay") is None:
+    if "delay" not in params:
         copy.queue_event(event)
     else:
         identity = params.get("id")

@@ -24,6 +24,7 @@ from sequential.core.statechart.effects import (
     TimerEffect,
     UntimerEffect,
 )
+from sequential.core.statechart.problems import kind
 from sequential.core.statechart.snapshot import Snapshot, active_of, in_document_order, value_of
 
 Event = dict[str, Any]
@@ -167,7 +168,7 @@ class WorkingCopy:
     def set_timer(self, identity: str | None, event: Event, delay: Any) -> None:
         """Let an event come after a delay in milliseconds; one timer per identity."""
         if isinstance(delay, bool) or not isinstance(delay, int | float):
-            raise MachineError(f"a delay must be a number of milliseconds, this is {delay!a:.80}")
+            raise MachineError(f"a delay must be a number of milliseconds, this is {kind(delay)}")
         if not 0 <= delay <= MAX_DELAY:
             raise MachineError(f"a delay must be 0 or more milliseconds, this is {delay:g}")
         if identity is None:
