@@ -37,6 +37,7 @@ from sequential.errors import (
     RunNotFoundError,
     TaskNotFoundError,
 )
+from sequential.runner.accepted_events import accepted_events
 from sequential.runner.child_runs import ChildRuns
 from sequential.runner.clock import Clock, SystemClock
 from sequential.runner.decorated import task_of
@@ -56,6 +57,7 @@ from sequential.storage.base import StorageAdapter
 from sequential.storage.registry import registered_adapters
 
 _PARTS = ("_runtimes", "_news", "_executor", "_following", "_operations")
+MOST_ALIKE = 20  # runs whose ids begin alike, that are looked at to see which one is meant
 UNFINISHED = [Status.PENDING, Status.RUNNING, Status.SUSPENDED, Status.PAUSED]
 
 
@@ -332,9 +334,26 @@ class Engine:
 
         With an `id`, any text, an answer counts once however often it is given. Raises
         `RunNotFoundError`, `InvalidTransitionError` when the run is over, and
-        `InvalidInputError` or `ValueNotSupportedError` when the data cannot be sent.
+        `InvalidInputError` or `ValueNotSupportedError` when the data cannot be sent. Of a run that
+        follows a graph it does what `send` does.
         """
-        return await self._operations.answer((await self.get_run(run_id)).id, name, data, id)
+        return await self._operations.answer(await self.get_run(run_id), name, data, id)
+
+    async def send(
+        self, run_id: str, event: str, data: Any = None, *, id: str | None = None
+    ) -> TaskRun:
+        """Send an event to a run that follows a graph; the fields of `data` become the event's.
+
+        An event that no active state takes is refused with `InvalidTransitionError`, which lists
+        those that are accepted; nothing is changed then. Of a run that has not begun, all events of
+        its graph are accepted. With an `id`, any text, it counts once however often it is sent.
+        Raises `InvalidInputError` for a run without a graph, and all that `answer` raises.
+        """
+        return await self._operations.send(await self.get_run(run_id), event, data, id)
+
+    async def accepted_events(self, run_id: str) -> list[str]:
+        """Names of the events that a run's graph accepts now, guards aside, sorted."""
+        return await accepted_events(self.storage, await self.get_run(run_id))
 
     async def cancel(self, run_id: str) -> TaskRun:
         """End a run and its child runs, wherever they are driven; their calls are given up."""
@@ -365,6 +384,10 @@ class Engine:
         if not run.status.is_final:
             raise InvalidTransitionError(f"run {run.id} is {run.status.value}: cancel it first")
         if await self._operations.is_needed(run):
+            if run.config.handler is not None:
+                raise InvalidTransitionError(
+                    f"run {run.id} is a part of run {run.parent_run_id}: delete that one"
+                )
             raise InvalidTransitionError(
                 f"run {run.id} was started by run {run.parent_run_id}, which would start it again: "
                 "let that one end first"
@@ -460,6 +483,9 @@ class Engine:
         of_task = f" of {task}" if task else ""
         if not found:
             raise RunNotFoundError(f"there is no run{of_task} that begins with {prefix}")
+        if 1 < len(found) <= MOST_ALIKE:  # the first handler of a graph begins with its run
+            alike = [await self.get_run(run_id) for run_id in found]
+            found = [run.id for run in alike if run.config.handler is None] or found
         if len(found) > 1:
             listed = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
             raise AmbiguousRunError(f"{len(found)} runs{of_task} begin with {prefix}: {listed}")
@@ -468,17 +494,20 @@ class Engine:
     async def list_runs(
         self, task: str | None = None, *, limit: int | None = None, unfinished: bool = False
     ) -> list[TaskRun]:
-        """Runs, newest first. Large inputs and results are left out."""
+        """Runs, newest first. Large inputs and results are left out.
+
+        The runs of a graph's handlers are parts of its run, and are not listed here.
+        """
         filters: dict[str, Any] = {}
         if task is not None:
             await self.get_task(task)
             filters["task_identifier"] = task
         if unfinished:
             filters["status"] = UNFINISHED
-        return await self.storage.query_task_runs(limit=limit, **filters)
+        return await self._operations.listed(limit, filters)
 
     async def list_children(self, run_id: str) -> list[TaskRun]:
-        """The runs that a run's `run_task` has started, oldest first."""
+        """The runs that a run's `run_task` or its graph's states have started, oldest first."""
         return (await self.storage.query_task_runs(parent_run_id=run_id))[::-1]
 
     async def list_damaged(self) -> list[str]:

@@ -4,6 +4,7 @@ Each is one atomic change in the store, whoever drives the run at the moment: th
 finds out at its next commit at the latest.
 """
 
+import contextlib
 import secrets
 from collections.abc import AsyncIterator, Collection
 from typing import Any
@@ -20,6 +21,7 @@ from sequential.errors import (
     RunChangedError,
     RunNotFoundError,
 )
+from sequential.runner.accepted_events import check_accepted, check_name
 from sequential.runner.clock import Clock
 from sequential.runner.open_calls import EVENT
 from sequential.runner.task_executor import TaskExecutor
@@ -53,7 +55,7 @@ class Operations:
     async def check(self, run: TaskRun, event: Event) -> None:
         """Raise `InvalidTransitionError` unless this can be done to a run."""
         apply(run, Happening(event), self._now())
-        if event is Event.RETRY and run.parent_run_id and not await self.is_needed(run):
+        if event is Event.RETRY and run.parent_run_id and not await self._is_awaited(run):
             raise InvalidTransitionError(
                 f"run {run.id} was started by run {run.parent_run_id}, which is over: retry that "
                 f"one, or run the task {run.task_identifier} by itself"
@@ -72,8 +74,9 @@ class Operations:
                 continue
 
     async def answer(
-        self, run_id: str, name: str, data: Any, answer_id: str | None = None
+        self, run: TaskRun, name: str, data: Any, answer_id: str | None = None
     ) -> TaskRun:
+        """Hand an event to a run; to one that follows a graph only what that accepts now."""
         check_event_name(name)
         tree = values.to_json(data, "the data")
         if (size := len(values.dumps(tree))) > LARGEST_EVENT:
@@ -84,9 +87,20 @@ class Operations:
         now = self._clock.now()
         event_id = answer_id or ids.run_id(int(now.timestamp() * 1000), secrets.token_bytes(10))
         event = RunEvent(event_id, name, times.to_text(now), tree)
+        if run.config.graph is not None:
+            check_name(name)
+            return await self._answer_once(run.id, event)
         if answer_id is not None:
-            return await self._answer_once(run_id, event)
-        return await self._storage.answer(run_id, event, event.at)
+            return await self._answer_once(run.id, event)
+        return await self._storage.answer(run.id, event, event.at)
+
+    async def send(self, run: TaskRun, name: str, data: Any, event_id: str | None) -> TaskRun:
+        if run.config.graph is None:
+            raise InvalidInputError(
+                f"run {run.id} of {run.task_identifier} follows no graph: what its task waits for "
+                "is given with `answer`"
+            )
+        return await self.answer(run, name, data, event_id)
 
     async def _answer_once(self, run_id: str, event: RunEvent) -> TaskRun:
         """Add an event unless the run has or had it: `OpenCalls` notes in a call what answered it.
@@ -104,6 +118,8 @@ class Operations:
             }:
                 return run
             changed, _ = apply(run, Happening(Event.ANSWER), event.at)
+            if run.config.graph is not None:
+                await check_accepted(self._storage, run, event.name)
             changed = evolve(changed, events=(*run.events, event), answers=run.answers + 1)
             try:
                 return await self._storage.amend(run, Amendment(changed))
@@ -126,15 +142,39 @@ class Operations:
                 if (run.ended_at or run.updated_at) < moment and not await self.is_needed(run):
                     yield run
 
+    async def listed(self, limit: int | None, filters: dict[str, Any]) -> list[TaskRun]:
+        """Runs, newest first, without those of handlers, which are parts of other runs."""
+        found: list[TaskRun] = []
+        size, before = limit, None
+        while True:
+            page = await self._storage.query_task_runs(limit=size, before=before, **filters)
+            found += [run for run in page if run.config.handler is None]
+            if limit is None or size is None or len(page) < size or len(found) >= limit:
+                return found[:limit]
+            size, before = PAGE, page[-1].id
+
     async def is_needed(self, run: TaskRun) -> bool:
-        """Whether a parent goes on that would start a child anew if it did not find this one."""
-        if run.parent_run_id is None:
-            return False
-        parent = await self._storage.get_task_run(run.parent_run_id)
+        """Whether a parent goes on that would start a child anew if it did not find this one.
+
+        The run of a handler is a part of its graph's run, and is kept as long as that.
+        """
+        parent = await self._parent(run)
+        is_part = run.config.handler is not None
+        return parent is not None and (is_part or not parent.status.is_final)
+
+    async def _is_awaited(self, run: TaskRun) -> bool:
+        """Whether a parent goes on that may ask for the result of this run."""
+        parent = await self._parent(run)
         return parent is not None and not parent.status.is_final
 
+    async def _parent(self, run: TaskRun) -> TaskRun | None:
+        return await self._storage.get_task_run(run.parent_run_id) if run.parent_run_id else None
+
     async def delete(self, run_id: str) -> bool:
-        """Remove a run that is over; False when it is not there, or was taken up again."""
+        """Remove a run that is over; False when it is not there, or was taken up again.
+
+        With it go the runs of its handlers.
+        """
         try:
             run = await self._storage.get_task_run(run_id)
             if run is None or not run.status.is_final:
@@ -142,7 +182,16 @@ class Operations:
             await self._storage.delete_task_run(run_id)
         except (RunNotFoundError, RunBusyError):
             return False
+        if run.config.graph is not None:
+            await self._delete_handlers(run_id)
         return True
+
+    async def _delete_handlers(self, run_id: str) -> None:
+        """Should this be interrupted, `prune` finds the rest."""
+        for child in await self._storage.query_task_runs(parent_run_id=run_id):
+            if child.config.handler is not None:
+                with contextlib.suppress(RunNotFoundError, RunBusyError):
+                    await self._storage.delete_task_run(child.id)
 
     def _now(self) -> str:
         return times.to_text(self._clock.now())

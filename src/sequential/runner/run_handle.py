@@ -65,6 +65,11 @@ class Run:
         self.record = await self._engine.answer(self.id, name, data, id=id)
         return self
 
+    async def send(self, event: str, data: Any = None, *, id: str | None = None) -> "Run":
+        """Send an event to its graph; see `Engine.send`."""
+        self.record = await self._engine.send(self.id, event, data, id=id)
+        return self
+
     async def cancel(self) -> "Run":
         """End it, and its child runs."""
         self.record = await self._engine.cancel(self.id)

@@ -182,9 +182,24 @@ class SyncEngine:
 
         With an `id`, any text, an answer counts once however often it is given. Raises
         `RunNotFoundError`, `InvalidTransitionError` when the run is over, and
-        `InvalidInputError` or `ValueNotSupportedError` when the data cannot be sent.
+        `InvalidInputError` or `ValueNotSupportedError` when the data cannot be sent. Of a run that
+        follows a graph it does what `send` does.
         """
         return self._loop.call(self._engine.answer(run_id, name, data, id=id))
+
+    def send(self, run_id: str, event: str, data: Any = None, *, id: str | None = None) -> TaskRun:
+        """Send an event to a run that follows a graph; the fields of `data` become the event's.
+
+        An event that no active state takes is refused with `InvalidTransitionError`, which lists
+        those that are accepted; nothing is changed then. Of a run that has not begun, all events of
+        its graph are accepted. With an `id`, any text, it counts once however often it is sent.
+        Raises `InvalidInputError` for a run without a graph, and all that `answer` raises.
+        """
+        return self._loop.call(self._engine.send(run_id, event, data, id=id))
+
+    def accepted_events(self, run_id: str) -> list[str]:
+        """Names of the events that a run's graph accepts now, guards aside, sorted."""
+        return self._loop.call(self._engine.accepted_events(run_id))
 
     def cancel(self, run_id: str) -> TaskRun:
         """End a run and its child runs, wherever they are driven; their calls are given up."""
@@ -259,11 +274,14 @@ class SyncEngine:
     def list_runs(
         self, task: str | None = None, *, limit: int | None = None, unfinished: bool = False
     ) -> list[TaskRun]:
-        """Runs, newest first. Large inputs and results are left out."""
+        """Runs, newest first. Large inputs and results are left out.
+
+        The runs of a graph's handlers are parts of its run, and are not listed here.
+        """
         return self._loop.call(self._engine.list_runs(task, limit=limit, unfinished=unfinished))
 
     def list_children(self, run_id: str) -> list[TaskRun]:
-        """The runs that a run's `run_task` has started, oldest first."""
+        """The runs that a run's `run_task` or its graph's states have started, oldest first."""
         return self._loop.call(self._engine.list_children(run_id))
 
     def list_damaged(self) -> list[str]:
@@ -338,6 +356,11 @@ class SyncRun:
     def answer(self, name: str, data: Any = None, *, id: str | None = None) -> "SyncRun":
         """Give it what its task waits for with `wait_for_event(name)`; see `Engine.answer`."""
         self._loop.call(self._run.answer(name, data, id=id))
+        return self
+
+    def send(self, event: str, data: Any = None, *, id: str | None = None) -> "SyncRun":
+        """Send an event to its graph; see `Engine.send`."""
+        self._loop.call(self._run.send(event, data, id=id))
         return self
 
     def cancel(self) -> "SyncRun":

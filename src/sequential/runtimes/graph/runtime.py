@@ -217,7 +217,7 @@ class GraphRuntime:
         self._give_up(EVENTS)
         self._state.accepts = accepts
         if accepts:
-            place = ", ".join(self._graph.active(self._state.machine))
+            place = ", ".join(self._graph.innermost(self._state.machine))
             self._ask("events", "wait", {"any": True, "accepts": accepts}, EVENTS, place)
 
     def _turn(self) -> Turn:
@@ -246,7 +246,7 @@ class GraphRuntime:
                 text = str(error.get("message", "")) if known else str(error)
                 return Raised(Failure(kind, text))
         if self._graph.is_stuck(machine):
-            states = ", ".join(self._graph.active(machine))
+            states = ", ".join(self._graph.innermost(machine))
             return Raised(Failure("RuntimeError", STUCK.format(states=states)))
         return None
 
