@@ -89,7 +89,7 @@ def working(call: Call) -> Outcome:
 
 
 @settings(
-    max_examples=100,
+    max_examples=50,
     deadline=None,
     derandomize=True,
     phases=[Phase.explicit, Phase.generate],
