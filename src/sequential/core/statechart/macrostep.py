@@ -132,11 +132,12 @@ class Macrostep:
     # One microstep
 
     def _microstep(self, transitions: list[Transition], *, is_first: bool = False) -> bool:
-        """Leave, act, enter; whether states, data or history are others now."""
+        """Leave, act, enter; whether states, handlers, data or history are others now."""
         if not transitions:
             return False
         copy = self.copy
         active, context, history = set(copy.active), copy.context, copy.history
+        in_flight = copy.invocations.copy()
         transitions = compatible(copy.chart, history, transitions)
         # Fixed now, so that the history recorded on leaving cannot change them.
         domains = domains_of(copy.chart, history, transitions)
@@ -153,6 +154,7 @@ class Macrostep:
         self._enter(entering)
         self._exit_if_done()
         has_moved = copy.active.keys() != active or copy.history is not history
+        has_moved = has_moved or copy.invocations != in_flight  # a handler was started anew
         return has_moved or copy.context is not context or copy.status != "active"
 
     def _leave(self, leaving: list[State]) -> None:
