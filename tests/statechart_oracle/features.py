@@ -29,7 +29,7 @@ def _assign(**values: str) -> Graph:
 
 
 COUNT = _assign(n="context.n + 1")
-LEFT = _says("exit done")
+INVOKED: Graph = {"invoke": {"src": "w", "id": "w"}}
 
 
 def _flat(**states: Graph) -> Graph:
@@ -347,6 +347,30 @@ def _traps() -> dict[str, tuple[Graph, list[Step]]]:
     found["always on what changes nothing"] = (
         _flat(a={"always": {"actions": _says("once")}, "on": {"GO": "b"}}, b={}),
         _send("GO", "GO"),
+    )
+    for name, more in (("nothing else changes", {}), ("its handler is started anew", INVOKED)):
+        found[f"always into the states that are left, and {name}"] = (
+            _flat(
+                a=_state("a", on={"GO": "b"}), b=_state("b", always=_go("b", reenter=True), **more)
+            ),
+            _send("GO"),
+        )
+    found["initial actions of what is entered by default"] = (
+        _flat(
+            a={"on": {"GO": "b", "H": "#m.b.h"}},
+            b={
+                "initial": {"target": "c", "actions": _says("initial b")},
+                "states": {
+                    "c": {
+                        "initial": {"target": "d", "actions": _says("initial c")},
+                        "states": {"d": _state("d")},
+                    },
+                    "h": {"type": "history"},
+                },
+                "on": {"OUT": "a"},
+            },
+        ),
+        _send("H", "OUT", "H", "OUT", "GO", "OUT"),
     )
     found["always for ever"] = (
         _flat(a={"on": {"GO": "b"}}, b={"always": "c"}, c={"always": "b"}),

@@ -164,8 +164,13 @@ class _Author:
             invocations = [self._invoke(state, number) for number in range(several)]
             out["invoke"] = invocations if len(invocations) > 1 else invocations[0]
         if state.children and self._chance(0.5):
-            out["onDone"] = self._counted(state)
+            out["onDone"] = self._when_done(state)
         return out
+
+    def _when_done(self, state: _State) -> Graph:
+        out = self._counted(state)
+        gave = {"type": "log", "params": {"gave": {"$expr": "event.output"}}}
+        return out | {"actions": [gave, *out.get("actions", [])]}
 
     def _invoke(self, state: _State, number: int) -> Graph:
         out: Graph = {"src": self._draw.choice(("charge", "ship"))}
@@ -216,7 +221,9 @@ class _Author:
         return out
 
     def _target(self, state: _State) -> str:
-        return self._spelled(state, self._draw.choice(list(self._open_to(state, self._states))))
+        able = list(self._open_to(state, self._states))
+        near = [one for one in able if one.kind == "final" and one.parent is state.parent]
+        return self._spelled(state, self._draw.choice(near if near and self._chance(0.3) else able))
 
     def _several(self, state: _State) -> list[str] | None:
         """One target in each of some regions of a parallel state."""
