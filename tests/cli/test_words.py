@@ -208,6 +208,16 @@ def test_a_run_that_failed() -> None:
     assert told == "Failed after 3 h at line 12 of tasks/one/code.py: OSError: no\\nroute"
 
 
+def test_a_run_whose_journal_does_not_fit() -> None:
+    """The comparison of the calls has lines of its own, further down."""
+    report = "call 1 differs: the journal does not fit this source\n  expected  a\n  actual    b"
+    error = Failure("RuntimeError", report, code="non_determinism")
+    run = evolve(RUN, status=Status.FAILED, error=error, ended_at=NOW)
+    told = words.sentence(run, [], NOW, is_driven=False)
+    assert told.endswith("RuntimeError: call 1 differs: the journal does not fit this source")
+    assert render.traceback(error) == f"RuntimeError: {report}"
+
+
 @pytest.mark.parametrize(
     "tree",
     [None, 5, "x", [], {"url": 5}, {"url": None, "headers": 5}, {"$call": [[], {}]}],

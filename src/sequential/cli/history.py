@@ -144,6 +144,7 @@ def _print_runs(runs: "Sequence[TaskRun]", *, with_task: bool = False) -> None:
 def _print_run(project: Project, shown: Shown) -> None:
     from sequential.cli import render, words
     from sequential.core import times
+    from sequential.errors import NonDeterminismError
 
     run, calls, log, children, _, is_driven = shown
     now = times.to_text(datetime.now(UTC))
@@ -152,7 +153,7 @@ def _print_run(project: Project, shown: Shown) -> None:
         output.out(line)
     output.out("")
     render.fields(_fields(shown, now))
-    if run.error and run.error.traceback:
+    if run.error and (run.error.traceback or run.error.code == NonDeterminismError.code):
         output.out("\n" + render.traceback(run.error))
     render.heading("Input")
     render.value(run.input)

@@ -10,6 +10,7 @@ from typing import Any, TypeGuard
 from sequential.cli.output import clean, json_text
 from sequential.core import times
 from sequential.core.model import CallStatus, Failure, StackRun, Status, TaskRun
+from sequential.errors import NonDeterminismError
 
 EVENT = "events.wait"  # what `wait_for_event` asks for
 CHILD = "tasks.run"  # what `run_task` asks for
@@ -207,7 +208,10 @@ def failure(error: Failure | None) -> str:
     """Why it failed; a status that asks for another attempt is reason enough by itself."""
     if error is None:
         return ""
-    return clean(error.message if error.type == "TryAgain" else str(error))
+    told = error.message if error.type == "TryAgain" else str(error)
+    if error.code == NonDeterminismError.code:  # what follows compares the calls, line by line
+        told = told.partition("\n")[0]
+    return clean(told)
 
 
 def sentence(run: TaskRun, calls: Sequence[StackRun], now: str, *, is_driven: bool) -> str:
