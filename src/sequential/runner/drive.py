@@ -116,7 +116,7 @@ class Drive:
                 self._advancing = True
                 await self._revive()
                 self._advancing = False
-            if self.run.turn and self.run.config.runtime == "native":
+            if self.run.turn and self._may_forget_children():
                 await self._end_forgotten_children()
             if self.run.status is Status.RUNNING and not self._stopping:
                 self._calls.attend()
@@ -156,6 +156,10 @@ class Drive:
                 going_on = await self._children_going_on()
                 self.answers = stored.answers
                 self._calls.offer(stored.events, going_on)
+
+    def _may_forget_children(self) -> bool:
+        """Whether the program may give up calls; one in the sandbox waits for each of its own."""
+        return self.run.config.runtime == "native" or self.run.config.graph is not None
 
     async def _end_forgotten_children(self) -> None:
         """A process may have died between the turn that gave up a child and the child's end."""

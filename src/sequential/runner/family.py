@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Collection
 
 from sequential.core import times
-from sequential.core.model import TaskRun
+from sequential.core.model import Status, TaskRun
 from sequential.core.transitions import Event, Happening
 from sequential.errors import SequentialError
 from sequential.runner.clock import Clock
@@ -66,12 +66,12 @@ class Family:
         A child whose parent has ended is cancelled by whoever claims it next.
         """
         with contextlib.suppress(SequentialError):
-            children = await self._storage.query_task_runs(parent_run_id=run_id)
+            unfinished = [status for status in Status if not status.is_final]
+            children = await self._storage.query_task_runs(parent_run_id=run_id, status=unfinished)
             for child in children:
-                if not child.status.is_final:
-                    with contextlib.suppress(SequentialError):
-                        await self._cancel(child.id)
-                    await self.cancel_children(child.id)
+                with contextlib.suppress(SequentialError):
+                    await self._cancel(child.id)
+                await self.cancel_children(child.id)
 
     async def cancel_runs(self, run_ids: Collection[str]) -> None:
         """Cancel these runs and their child runs, as far as they go on."""

@@ -90,8 +90,11 @@ class OpenCalls:
         return tuple(event for event in found if event is not None)
 
     def load(self, calls: Iterable[StackRun]) -> None:
-        """Take in what the store has: settled calls wait for delivery, others to be attended."""
-        for call in sorted(calls, key=lambda call: (call.updated_at, call.sequence)):
+        """Take in what the store has: settled calls wait for delivery, others to be attended.
+
+        Of several whose time came while nobody drove the run, the earliest is attended first.
+        """
+        for call in sorted(calls, key=_came_at):
             self._calls[call.sequence] = call
             if call.status.is_settled:
                 self._arrived.append(call.sequence)
@@ -308,6 +311,12 @@ class OpenCalls:
         if call.due_at is None:
             return math.inf if call.sequence in self._unanswered else 0.0
         return times.seconds_between(times.to_text(self._clock.now()), call.due_at)
+
+
+def _came_at(call: StackRun) -> tuple[str, int]:
+    """What puts calls in the order in which their outcomes came, or are to come."""
+    is_timed = not call.status.is_settled and call.due_at is not None
+    return (call.due_at or "" if is_timed else call.updated_at), call.sequence
 
 
 def earliest(calls: Iterable[StackRun]) -> str | None:

@@ -32,6 +32,7 @@ from sequential.errors import SequentialError
 from sequential.runtimes.base import Program, SnapshotRefusedError, Step
 
 EVENTS = "events"  # the key of the call that waits for events from outside
+AGAIN = "#again"  # ends the key of a pause before a retry; keys of the machine end in a number
 STUCK = "nothing can happen any more in {states}: no handler, timer, event or transition is left"
 
 
@@ -127,8 +128,9 @@ class GraphRuntime:
             more = data if isinstance(data, dict) else {} if data is None else {"data": data}
             self._state.accepts = []  # asked for anew
             self._take(*self._graph.send(before, {**more, "type": name}, now))
-        elif key.startswith("again:"):
-            self._invoke(self._state.again[key.removeprefix("again:")].invoke)
+        elif key.endswith(AGAIN):
+            if again := self._state.again.get(key.removesuffix(AGAIN)):  # its state was not left
+                self._invoke(again.invoke)
         elif outcome.error is None and key in {one.key for one in self._invoked()}:
             self._state.again.pop(key, None)
             self._take(*self._graph.done(before, key, outcome.value, now))
@@ -152,7 +154,7 @@ class GraphRuntime:
             del self._state.again[key]
             return False
         again.attempts += 1
-        self._ask("clock", "sleep", {"seconds": delay}, f"again:{key}")
+        self._ask("clock", "sleep", {"seconds": delay}, f"{key}{AGAIN}")
         return True
 
     def _take(self, snapshot: dict[str, Any], found: list[effects.Effect]) -> None:
@@ -204,7 +206,7 @@ class GraphRuntime:
 
     def _give_up(self, key: str) -> None:
         self._state.again.pop(key, None)
-        for wanted in (key, f"again:{key}"):
+        for wanted in (key, f"{key}{AGAIN}"):
             for number in [n for n, known in self._state.pending.items() if known == wanted]:
                 del self._state.pending[number]
                 self._dropped.append(number)
