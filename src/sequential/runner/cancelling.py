@@ -7,6 +7,12 @@ from typing import Any
 AGAIN = 0.5  # seconds after which a task is told once more
 
 
+def is_cancelled(error: BaseException) -> bool:
+    """Whether the task that runs here was cancelled, and not something that it awaits."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and bool(task and task.cancelling())
+
+
 async def cancel(tasks: Collection["asyncio.Task[Any]"]) -> None:
     """Cancel tasks and wait until they have ended, whatever comes of them.
 

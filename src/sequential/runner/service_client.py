@@ -27,6 +27,7 @@ from sequential.core.model import (
 )
 from sequential.core.retry import next_delay
 from sequential.errors import ValueNotSupportedError
+from sequential.runner.cancelling import is_cancelled
 from sequential.runner.clock import Clock, SystemClock
 from sequential.runner.keystore import CallSecrets, Keystore
 from sequential.runner.settings import RunnerSettings
@@ -221,7 +222,10 @@ class ServiceClient:
             return Attempt(Outcome(error=_valid(failure)) if failure else again.outcome, again)
         except CallError as error:
             return Attempt(Outcome(error=_valid(error.failure)))
-        except Exception as error:  # whatever a service raises is the outcome
+        except (Exception, asyncio.CancelledError) as error:
+            if is_cancelled(error):
+                raise
+            # Whatever a service raises is the outcome, also a cancellation inside of it.
             return Attempt(Outcome(error=_unexpected(error)))
 
 
@@ -269,7 +273,7 @@ def _reason(outcome: Outcome) -> Failure:
     return Failure(type="TryAgain", message=f"HTTP {status}" if status else "asked to try again")
 
 
-def _unexpected(error: Exception) -> Failure:
+def _unexpected(error: BaseException) -> Failure:
     name = type(error).__name__
     try:
         message = f"{name}: {error}"

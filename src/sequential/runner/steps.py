@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from sequential.core.error_text import text_of
 from sequential.core.model import Failure, Outcome
+from sequential.runner.cancelling import is_cancelled
 from sequential.runtimes.base import Step
 from sequential.services.base import CallContext, CallError, TryAgain
 
@@ -68,7 +69,7 @@ class Steps:
         try:
             return await self._done(step)
         except BaseException as error:  # sys.exit() in a step ends the step, not the worker
-            if _is_ours(error):
+            if is_cancelled(error):
                 raise
             failure = Failure(_type_of(error), text_of(error), code="step_failed")
             raise TryAgain(Outcome(error=failure), retries=step.retries) from error
@@ -106,12 +107,6 @@ async def _in_thread(work: Callable[[], Any]) -> Any:
     if error is not None:
         raise error
     return value
-
-
-def _is_ours(error: BaseException) -> bool:
-    """Whether it is this call that was cancelled, and not something inside of the step."""
-    task = asyncio.current_task()
-    return isinstance(error, asyncio.CancelledError) and bool(task and task.cancelling())
 
 
 def _type_of(error: BaseException) -> str:

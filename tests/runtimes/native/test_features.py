@@ -499,3 +499,12 @@ async def test_a_task_that_computes_can_be_cancelled(
         await began.wait()
         await engine.cancel(run.id)
         assert (await driving).status is Status.CANCELLED
+
+
+async def test_a_service_that_is_cancelled_inside_has_failed(lab: NativeLab) -> None:
+    async def gives_up() -> None:
+        raise asyncio.CancelledError
+
+    lab.methods(gives_up=gives_up)
+    failure = await lab.failure("    await services.tool.gives_up()\n")
+    assert str(failure) == "RuntimeError: CancelledError: "
