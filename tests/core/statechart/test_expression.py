@@ -116,6 +116,8 @@ def test_what_is_not_there_is_null_and_never_an_attribute(source: str) -> None:
         ("-" * 60 + "1", "is nested too deeply"),
         ("1" * 1001, "at most 1000 characters"),
         (17, "at most 1000 characters"),
+        (["1"], "at most 1000 characters"),
+        ({"$expr": "1"}, "at most 1000 characters"),
     ],
 )
 def test_what_is_refused_when_it_is_read(source: Any, why: str) -> None:

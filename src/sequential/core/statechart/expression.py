@@ -55,8 +55,10 @@ class Expression:
 
     def __init__(self, source: Any) -> None:
         """Raise `ExpressionError` for what is not allowed in an expression."""
-        self._value = _compiled(parse(source))
-        self.source: str = source
+        if not isinstance(source, str) or len(source) > MAX_SOURCE:
+            raise ExpressionError(f"an expression is a text of at most {MAX_SOURCE} characters")
+        self._value = _read(source)
+        self.source = source
 
     def evaluate(self, scope: Scope) -> Any:
         """Its value; raises `ExpressionError` for any mistake, such as adding to null."""
@@ -68,10 +70,12 @@ class Expression:
 
 
 @functools.lru_cache(1024)
-def parse(source: Any) -> ast.expr:
+def _read(source: str) -> Evaluate:
+    return _compiled(parse(source))
+
+
+def parse(source: str) -> ast.expr:
     """The syntax tree of an expression, all of it allowed; else `ExpressionError`."""
-    if not isinstance(source, str) or len(source) > MAX_SOURCE:
-        raise ExpressionError(f"an expression is a text of at most {MAX_SOURCE} characters")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Python's opinion on style is not for the author
