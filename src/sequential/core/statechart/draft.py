@@ -24,10 +24,13 @@ class Draft:
         for key in spec:
             if key in allowed or key.startswith(("x-", "//")):
                 continue
-            near = self.problems.near(key, [*sorted(allowed), *SHORTHAND])
-            self.problems.error(
-                where, f"key {quoted(key)}: {KEY_HINTS.get(key) or f'unknown key{near}'}"
-            )
+            self.problems.error(where, f"key {quoted(key)}: {self._hint(key, allowed)}")
+
+    def _hint(self, key: str, allowed: frozenset[str]) -> str:
+        if key in SHORTHAND and "states" in allowed:
+            return "is only for a state without child states, which runs a function"
+        near = self.problems.near(key, [*sorted(allowed), *SHORTHAND])
+        return KEY_HINTS.get(key) or f"unknown key{near}"
 
     def object(self, spec: Any, where: str, what: str) -> dict[str, Any]:
         """An object of the graph; an empty one, with a problem, when it is something else."""

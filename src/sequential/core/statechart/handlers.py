@@ -11,13 +11,19 @@ class Handlers:
     """The functions of a task's code, as a graph looks them up.
 
     `functions` are the names of the public functions; None when there is no code to check against
-    (diagrams, tests): then every name is taken as it is. `entry` is the one function that all
-    states call where no function is named like a state.
+    (diagrams, tests): then every name is taken as it is. `entry` is a function that the states
+    in `callers` call if none of them has a function of its own.
     """
 
-    def __init__(self, functions: Collection[str] | None, entry: str | None = None) -> None:
+    def __init__(
+        self,
+        functions: Collection[str] | None,
+        entry: str | None = None,
+        callers: Collection[str] = (),
+    ) -> None:
         self.functions = functions
-        self.entry = entry
+        self._callers = callers
+        self._entry = None if any(self.named(one) for one in callers) else entry
 
     @property
     def are_known(self) -> bool:
@@ -31,8 +37,8 @@ class Handlers:
         return next((one for one in (name, snake_case(name)) if one in self.functions), None)
 
     def find(self, src: str) -> str | None:
-        """The function that `src` means: one of its name, else the entry function."""
-        return self.named(src) or self.entry
+        """The function that `src` means: one of its name, else the one that all states call."""
+        return self.named(src) or (self._entry if src in self._callers else None)
 
 
 def snake_case(name: str) -> str:

@@ -78,7 +78,7 @@ def _star(state: State, chart: Chart, problems: Problems) -> None:
     if open_ends:
         problems.note(
             keyed(f"{state.where}.on", "*"),
-            f'also takes the error of {quoted(open_ends[0])}, and hides it: add "onError"',
+            f'also takes the error of {quoted(open_ends[0])} and hides it: add "onError"',
         )
 
 

@@ -17,14 +17,14 @@ from collections.abc import Collection
 from typing import Any
 
 from sequential.core.statechart.definition import Invocation
-from sequential.core.statechart.effects import Effect, InvokeEffect, TimerEffect
+from sequential.core.statechart.effects import InvokeEffect, TimerEffect
 from sequential.core.statechart.handlers import Handlers
 from sequential.core.statechart.lint import check_defaults, look_over
 from sequential.core.statechart.macrostep import ACTOR_DONE, ACTOR_FAILED, Macrostep, Result
 from sequential.core.statechart.problems import Problem, Problems, quoted
 from sequential.core.statechart.reading import check_json, read_chart
 from sequential.core.statechart.selection import accepted
-from sequential.core.statechart.simple import general_form, is_simple
+from sequential.core.statechart.simple import callers, general_form, is_simple
 from sequential.core.statechart.snapshot import (
     Snapshot,
     active_of,
@@ -32,7 +32,7 @@ from sequential.core.statechart.snapshot import (
     first_snapshot,
     is_active,
 )
-from sequential.core.statechart.working_copy import Event, invoke_effect
+from sequential.core.statechart.working_copy import Event, in_flight, invoke_effect
 from sequential.errors import InvalidInputError
 
 
@@ -54,7 +54,7 @@ class Machine:
         """
         problems = Problems()
         check_json(graph, problems)
-        lookup = Handlers(handlers, entry)
+        lookup = Handlers(handlers, entry, callers(graph))
         self.graph = graph
         self.hash = hashlib.sha256(json.dumps(graph).encode()).hexdigest()[:16]  # keys unsorted
         self.is_simple = is_simple(graph, lookup)
@@ -132,11 +132,11 @@ class Machine:
         """Ids of the active states that contain no other, in document order: one per region."""
         return [state.id for state in active_of(self.chart, snapshot) if state.is_atomic]
 
-    def pending(self, snapshot: Snapshot) -> list[Effect]:
+    def pending(self, snapshot: Snapshot) -> list[InvokeEffect | TimerEffect]:
         """The handlers and timers that a snapshot waits for, as effects to do again."""
-        invokes: list[Effect] = [
+        invokes = [
             invoke_effect(self._invocation(identity), flight)
-            for identity, flight in snapshot["invocations"].items()
+            for identity, flight in in_flight(snapshot["invocations"])
         ]
         timers = [
             TimerEffect(timer["key"], timer["id"], timer["due"], timer["event"])

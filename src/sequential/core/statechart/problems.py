@@ -86,7 +86,7 @@ class Problems:
         known = [str(one) for one in names][:_MOST_COMPARED]
         if self._errors > MOST_SHOWN or len(str(name)) > _LONGEST_NAME:
             return ""  # comparing costs time, and nobody would read it
-        close = difflib.get_close_matches(str(name), known, 1, 0.5)
+        close = difflib.get_close_matches(str(name), known, 1, 0.6)
         return f" (did you mean {quoted(close[0])}?)" if close else ""
 
     def of(self, *levels: Level) -> tuple[Problem, ...]:
@@ -135,6 +135,11 @@ def names(those: Iterable[str], most: int = 10) -> str:
     rest = f" and {len(all_) - most} more" if len(all_) > most else ""
     shown = [one if len(one) <= _LONGEST_NAME else quoted(one) for one in all_[:most]]
     return ", ".join(shown) + rest
+
+
+def a(word: str) -> str:
+    """The word with its article: `an atomic`."""
+    return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"
 
 
 def kind(value: object) -> str:

@@ -16,7 +16,7 @@ from sequential.core.statechart.bounds import (
 from sequential.core.statechart.definition import Chart, Delay, Invocation, State
 from sequential.core.statechart.draft import Draft, places
 from sequential.core.statechart.handlers import TASK_PREFIX, Handlers
-from sequential.core.statechart.problems import Problems, keyed, kind, names, quoted
+from sequential.core.statechart.problems import Problems, a, keyed, kind, names, quoted
 from sequential.core.statechart.targets import read_targets
 from sequential.core.statechart.template import Template
 from sequential.core.statechart.transitions import read_transitions
@@ -93,9 +93,7 @@ def _wire(draft: Draft, state: State, spec: dict[str, Any]) -> None:
         _add(draft, state, event, transitions, place)
     if "onDone" in spec:
         if state.is_atomic:
-            draft.problems.error(
-                f"{where}.onDone", 'outside "invoke" it is only for states that have child states'
-            )
+            _misplaced(draft, spec, f"{where}.onDone")
         _add(draft, state, f"xstate.done.state.{state.id}", spec["onDone"], f"{where}.onDone")
     for index, (invoke, place) in enumerate(places(spec.get("invoke"), f"{where}.invoke")):
         _invoke(draft, state, invoke, index, place)
@@ -106,12 +104,19 @@ def _wire(draft: Draft, state: State, spec: dict[str, Any]) -> None:
     state.wildcards = [(event[:-1], event) for event in sorted(wild, key=len, reverse=True)]
 
 
+def _misplaced(draft: Draft, spec: dict[str, Any], where: str) -> None:
+    if "invoke" in spec:
+        draft.problems.error(where, 'put it inside "invoke"')
+    else:
+        draft.problems.error(where, 'outside "invoke" it is only for states with child states')
+
+
 def _initial(draft: Draft, state: State, spec: dict[str, Any]) -> None:
     initial = spec.get("initial")
     where = f"{state.where}.initial"
     if state.type != "compound":
         if initial is not None:
-            draft.problems.warning(where, f"has no meaning on a {state.type} state")
+            draft.problems.warning(where, f"has no meaning on {a(state.type)} state")
         return
     if not state.children:
         return  # said already

@@ -47,6 +47,11 @@ class Leaf(msgspec.Struct):
         return any(way in self.state for way in WAYS_OUT)
 
 
+def callers(graph: Json) -> set[str]:
+    """Names of the states that are written in shorthand: each calls a function."""
+    return {leaf.name for leaf in _leaves(graph, "", "$") if leaf.words}
+
+
 def is_simple(graph: Json, handlers: Handlers) -> bool:
     """Whether some leaf is written in shorthand, or has a function of its name."""
     return any(

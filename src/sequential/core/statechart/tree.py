@@ -5,7 +5,7 @@ from typing import Any
 from sequential.core.statechart.bounds import MAX_DEPTH, MAX_STATES
 from sequential.core.statechart.definition import State
 from sequential.core.statechart.draft import Draft
-from sequential.core.statechart.problems import below, kind, names, quoted
+from sequential.core.statechart.problems import a, below, kind, names, quoted
 from sequential.core.statechart.vocabulary import MACHINE_KEYS, STATE_KEYS, TYPE_HINTS, TYPES
 
 Specs = dict[State, dict[str, Any]]
@@ -72,11 +72,11 @@ def _type(draft: Draft, spec: dict[str, Any], inner: dict[str, Any], place: _Pla
         type_ = None
     type_ = type_ or ("compound" if inner else "history" if spec.get("history") else "atomic")
     if type_ in ("atomic", "final", "history") and inner:
-        draft.problems.error(place.where, f"a {type_} state cannot have child states")
+        draft.problems.error(place.where, f"{a(type_)} state cannot have child states")
     if type_ in ("compound", "parallel") and not inner:
-        draft.problems.error(place.where, f'a {type_} state needs "states" with something in it')
+        draft.problems.error(place.where, f'{a(type_)} state needs "states" with something in it')
     if place.parent is None and type_ in ("final", "history"):
-        draft.problems.error(place.where, f"the machine itself cannot be a {type_} state")
+        draft.problems.error(place.where, f"the machine itself cannot be {a(type_)} state")
     return str(type_)
 
 
@@ -99,7 +99,7 @@ def _children(
         child = _state(draft, specs, spec, _Place(name, where, state, place.depth + 1, path))
         state.children[name] = child
         (state.histories if child.type == "history" else state.regions).append(child)
-    if state.type == "parallel" and not state.regions:
+    if state.type == "parallel" and inner and not state.regions:
         draft.problems.error(place.where, "a parallel state needs a child that is not history")
 
 

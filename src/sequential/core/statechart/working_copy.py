@@ -93,7 +93,7 @@ class WorkingCopy:
         )
 
     def _drop_all(self) -> None:
-        for identity, invocation in self.invocations.items():
+        for identity, invocation in in_flight(self.invocations):
             self.effects.append(CancelEffect(invocation["key"], identity))
         self.effects += [UntimerEffect(timer["key"]) for timer in self.timers]
         self.invocations, self.timers = {}, []
@@ -192,6 +192,11 @@ class WorkingCopy:
     def _next(self) -> int:
         self._sequence += 1
         return self._sequence
+
+
+def in_flight(invocations: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """A snapshot's `invocations` as they were started, whatever has become of the keys' order."""
+    return sorted(invocations.items(), key=lambda one: int(one[1]["key"].rpartition("#")[2]))
 
 
 def invoke_effect(invocation: Invocation, flight: dict[str, Any]) -> InvokeEffect:
