@@ -8,6 +8,7 @@ from typing import Any
 
 from sequential.core.statechart.machine import Machine
 from sequential.core.statechart.problems import GraphError, Problem
+from sequential.core.syntax import parse
 
 
 @functools.lru_cache(maxsize=64)
@@ -35,7 +36,7 @@ def _functions(source: str) -> list[str] | None:
     """The names of the public functions of a source."""
     try:
         with warnings.catch_warnings(action="ignore"):
-            tree = ast.parse(source)
+            tree = parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef)

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator
 
 from sequential.core.names import LONGEST, check_task_name, snake_case
+from sequential.core.syntax import parse
 from sequential.errors import InvalidNameError
 
 RESULT = "result"
@@ -91,7 +92,7 @@ def _parsed(code: str) -> ast.Module | None:
     """None for what this Python cannot read: the sandbox says what is wrong, or knows better."""
     try:
         with warnings.catch_warnings(action="ignore"):
-            return ast.parse(code)
+            return parse(code)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 

@@ -171,6 +171,7 @@ def _patch_chance() -> None:
         method = getattr(random, name)
         if getattr(method, "__self__", None) is hidden:
             setattr(random, name, _drawing(name, method))
+    random.Random.seed = _seeding(random.Random.seed)  # type: ignore[method-assign]
     os.urandom = _urandom(os.urandom)
     random._urandom = os.urandom  # type: ignore[attr-defined] # what SystemRandom and secrets use
 
@@ -184,6 +185,19 @@ def _drawing(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
         return getattr(running.random, name)(*args, **kwargs)
 
     return draw
+
+
+def _seeding(original: Callable[..., None]) -> Callable[..., None]:
+    """A generator without a seed is seeded in C, from the machine."""
+
+    @functools.wraps(original)
+    def seed(self: random.Random, a: Any = None, version: int = 2) -> None:
+        running = execution()
+        if running is not None and a is None:
+            a = int.from_bytes(running.entropy(32), "big")
+        original(self, a, version)
+
+    return seed
 
 
 def _urandom(original: Callable[[int], bytes]) -> Callable[[int], bytes]:

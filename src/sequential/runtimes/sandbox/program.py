@@ -19,6 +19,7 @@ from typing import TypeGuard
 import msgspec
 
 from sequential.core.names import snake_case
+from sequential.core.syntax import parse
 from sequential.errors import InvalidTaskError
 from sequential.runtimes.sandbox.stubs import IMPORTED_NAMES
 
@@ -56,7 +57,7 @@ def prepare(
     source = _with_plain_lines(source)
     try:
         with warnings.catch_warnings(action="ignore"):  # about the task's style; the linter speaks
-            tree = ast.parse(source)
+            tree = parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return _unparsed(source, task, input_names)
     if handler is None:
@@ -76,7 +77,7 @@ def source_lines(source: str) -> list[str]:
 def blank_for_sandbox(source: str) -> str:
     """`source` with imports of `sequential.task` and main guards replaced, for checkers."""
     source = _with_plain_lines(source)
-    return _replace(source, _statements(ast.parse(source)))
+    return _replace(source, _statements(parse(source)))
 
 
 def entry_function(tree: ast.Module, task: str) -> FunctionNode:
@@ -188,7 +189,7 @@ def _rewritten(source: str, tree: ast.Module) -> str:
 
 def _holds(text: str, fetches: int) -> bool:
     try:
-        tree = ast.parse(text)
+        tree = parse(text)
     except SyntaxError:
         return False
     names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
