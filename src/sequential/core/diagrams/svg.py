@@ -15,7 +15,10 @@ from sequential.core.diagrams.marks import Marks
 from sequential.core.diagrams.wording import cut
 from sequential.core.statechart.definition import Chart, State
 
-_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# What XML cannot hold, and what would play tricks with the writing direction or on a terminal.
+_NOT_SHOWN = re.compile(
+    "[^\t\n\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|[\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+)
 
 # Each pair is a selector with what it says; {} is the drawing's own id.
 _LIGHT = """
@@ -218,4 +221,4 @@ def _sentences(chart: Chart, drawing: Drawing, marks: Marks) -> Iterator[str]:
 
 
 def _text(text: str) -> str:
-    return escape(_NOT_XML.sub("\ufffd", text))
+    return escape(_NOT_SHOWN.sub("\ufffd", text))
