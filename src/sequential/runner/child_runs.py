@@ -24,7 +24,13 @@ class Create(Protocol):
     """Writes the run of a child."""
 
     def __call__(
-        self, task: str, input: Mapping[str, Any], *, run_id: str, parent_run_id: str
+        self,
+        task: str,
+        input: Mapping[str, Any],
+        *,
+        run_id: str,
+        parent_run_id: str,
+        timeout: float | None,
     ) -> Awaitable[TaskRun]: ...
 
 
@@ -65,7 +71,7 @@ class ChildRuns:
         if args or not isinstance(name, str) or not isinstance(given, dict):
             raise CallError("TypeError", "run_task() takes a name and an input", "invalid_call")
         try:
-            child = await self._child(name, given, context)
+            child = await self._child(name, given, context, kwargs.get("timeout"))
         except StorageError:
             raise NotYet(TROUBLE) from None
         except InvalidInputError as error:
@@ -143,13 +149,16 @@ class ChildRuns:
         age = times.seconds_between(context.created_at, self._now())
         return NotYet(max(LOOK_AGAIN, age * PART))
 
-    async def _child(self, name: str, input: dict[str, Any], context: CallContext) -> TaskRun:
+    async def _child(
+        self, name: str, input: dict[str, Any], context: CallContext, timeout: float | None
+    ) -> TaskRun:
         run_id = _child_id(context.run_id, context.sequence, context.created_at)
         child = await self._storage.get_task_run(run_id)
         if child is None:
             await self._check_depth(name, context.run_id)
+            place = {"run_id": run_id, "parent_run_id": context.run_id}
             try:
-                return await self._create(name, input, run_id=run_id, parent_run_id=context.run_id)
+                return await self._create(name, input, timeout=timeout, **place)
             except RunExistsError:
                 child = await self._storage.get_task_run(run_id)
                 assert child is not None

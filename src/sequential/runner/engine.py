@@ -233,14 +233,26 @@ class Engine:
         return await self._create(task, input, id=run_id, priority=priority, wake_at=wake_at)
 
     async def _create_child(
-        self, task: str, input: Mapping[str, Any], *, run_id: str, parent_run_id: str
+        self,
+        task: str,
+        input: Mapping[str, Any],
+        *,
+        run_id: str,
+        parent_run_id: str,
+        timeout: float | None,
     ) -> TaskRun:
         parent = await self.get_run(parent_run_id)
-        return await self._create(
-            task, input, id=run_id, parent_run_id=parent_run_id, priority=parent.priority
-        )
+        fields = {"id": run_id, "parent_run_id": parent_run_id, "priority": parent.priority}
+        return await self._create(task, input, timeout, **fields)
 
-    async def _create(self, task: str, input: Mapping[str, Any] | None, **fields: Any) -> TaskRun:
+    async def _create(
+        self,
+        task: str,
+        input: Mapping[str, Any] | None,
+        timeout: float | None = None,
+        **fields: Any,
+    ) -> TaskRun:
+        """Write a run; `timeout` seconds are all that it may take if its task allows more."""
         function = await self.get_task(task)
         check_config(function.config)
         if function.config.runtime == "native" and not self.settings.runner.native:
@@ -249,12 +261,13 @@ class Engine:
             machine_of(function.config.graph, function.code, task)  # raises what is wrong with it
         given = {} if input is None else input
         complete = check_input(function.config, given, self.settings.defaults)
+        config, limits = function.config, [function.config.timeout, timeout]
         run = TaskRun(
             task_identifier=task,
             status=Status.PENDING,
             input=values.to_json(complete, "the input"),
             filename=f"{self.settings.tasks.name}/{task}/{function.filename}",
-            config=function.config,
+            config=evolve(config, timeout=min((t for t in limits if t is not None), default=None)),
             code=function.code,
             **fields,
         )
