@@ -28,7 +28,7 @@ from sequential.core.retry import next_delay
 from sequential.core.statechart import effects
 from sequential.core.statechart.machine import Machine
 from sequential.core.task_graph import machine_of
-from sequential.errors import SequentialError
+from sequential.errors import SequentialError, ValueNotSupportedError
 from sequential.runtimes.base import Program, SnapshotRefusedError, Step
 
 EVENTS = "events"  # the key of the call that waits for events from outside
@@ -67,6 +67,7 @@ class GraphRuntime:
         self._notes: list[int] = []
         self._dropped: list[int] = []
         self._log: list[str] = []
+        self._damaged: Failure | None = None
         self._now = 0.0
 
     async def start(self, program: Program, input: Any, now: datetime) -> Turn:
@@ -195,11 +196,20 @@ class GraphRuntime:
         return sequence
 
     def _call(self, service: str, method: str, arguments: Any, place: str = "") -> int:
+        self._check(arguments)
         state, sequence = self._state, self._state.next_sequence
         state.next_sequence += 1
         where = Frame("graph.json", 1, function=place, source=place) if place else None
         self._calls.append(Call(sequence, service, method, arguments, where))
         return sequence
+
+    def _check(self, tree: Any) -> None:
+        """End the run in this turn if a value of the graph reads like a damaged one of ours."""
+        try:
+            values.from_json(tree)
+        except ValueNotSupportedError as error:
+            message = f'the graph has made an object whose key begins with "$": {error}'
+            self._damaged = Failure("ValueError", message, code=error.code)
 
     def _note(self, method: str, arguments: Any) -> None:
         self._notes.append(self._call("graph", method, arguments))
@@ -238,6 +248,10 @@ class GraphRuntime:
 
     def _ending(self) -> Finished | Raised | None:
         machine = self._state.machine
+        if machine["status"] == "done":
+            self._check(machine["output"])
+        if self._damaged is not None:
+            return Raised(self._damaged)
         match machine["status"]:
             case "done":
                 return Finished(machine["output"])
