@@ -38,14 +38,15 @@ def check_task(project: Project, name: str, given: str | None, *, as_json: bool)
         output.document(problems)
     else:
         _print(problems, task.code if task else "")
-    return 1 if problems else 0
+    return 1 if any(problem["severity"] != "note" for problem in problems) else 0
 
 
 def code_problems(project: Project, engine: "Engine", task: TaskFunction) -> list[dict[str, Any]]:
-    """What is wrong with the code of a task."""
+    """What is wrong with the code of a task, and with its graph if it has one."""
     file = str(project.task_file(task.identifier, task.filename))
-    problems = _problems(engine, task)
-    return [
+    graph, handlers = _graph_problems(project, task)
+    problems = _problems(engine, task, handlers)
+    return graph + [
         _problem(
             file,
             p.message,
@@ -58,16 +59,42 @@ def code_problems(project: Project, engine: "Engine", task: TaskFunction) -> lis
     ]
 
 
-def _problems(engine: "Engine", task: TaskFunction) -> "list[Problem]":
+def _graph_problems(
+    project: Project, task: TaskFunction
+) -> "tuple[list[dict[str, Any]], list[str] | None]":
+    """What is wrong with a graph, and the names of its handlers; None for a task without one."""
+    if task.config.graph is None:
+        return [], None
+    from sequential.core.statechart.problems import GraphError
+    from sequential.core.task_graph import machine_of
+
+    file = str(project.task_file(task.identifier, "graph.json"))
+    try:
+        machine = machine_of(task.config.graph, task.code, task.identifier)
+    except GraphError as error:
+        found, handlers = error.problems, []
+    else:
+        found = (*machine.warnings, *machine.notes)
+        handlers = [one.handler for one in machine.chart.invocations.values() if one.handler]
+    return [_problem(file, str(one), severity=one.level) for one in found], handlers
+
+
+def _problems(engine: "Engine", task: TaskFunction, handlers: list[str] | None) -> "list[Problem]":
     """What the runtime of a task has to say about its code."""
     from sequential.runtimes.native.dry_run import dry_run as dry_run_native
     from sequential.runtimes.sandbox.dry_run import dry_run
 
     names = [field.name for field in task.config.inputs]
     if task.config.runtime == "native":
-        return dry_run_native(task.code, task=task.identifier, input_names=names)
+        return dry_run_native(task.code, task=task.identifier, input_names=names, handlers=handlers)
     services = _services(engine, task.config)
-    return dry_run(task.code, task=task.identifier, input_names=names, services=services)
+    return dry_run(
+        task.code,
+        task=task.identifier,
+        input_names=names,
+        services=services,
+        handlers=handlers,
+    )
 
 
 def place(problem: dict[str, Any]) -> str:
@@ -118,15 +145,17 @@ def _print(problems: list[dict[str, Any]], code: str) -> None:
     for problem in problems:
         where = output.clean(place(problem))
         start = output.style(f"{where}: " if where else "", bold=True, file=sys.stdout)
-        is_warning = problem["severity"] == "warning"
-        kind = output.style("warning: ", "yellow", file=sys.stdout) if is_warning else ""
+        severity = problem["severity"]
+        colour = "yellow" if severity == "warning" else None
+        kind = output.style(f"{severity}: ", colour, file=sys.stdout)
+        kind = "" if severity == "error" else kind
         output.out(f"{start}{kind}{output.one_line(problem['message'])}")
         if problem["line"] and output.is_terminal(sys.stdout):
             _print_source(lines, problem["line"], problem["column"])
         if problem["instead"]:
             instead = output.clean_lines(problem["instead"]).replace("\n", "\n    ")
             output.out(f"  write instead: {output.style(instead, 'green', file=sys.stdout)}")
-    if not problems:
+    if all(problem["severity"] == "note" for problem in problems):
         output.out("no problems")
 
 

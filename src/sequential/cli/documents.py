@@ -1,12 +1,15 @@
 """The JSON documents of `--json`. Every key is always there, so scripts can rely on the shape."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from sequential.core import times
 from sequential.core.model import Failure, Frame, LogLine, StackRun, TaskFunction, TaskRun
+
+if TYPE_CHECKING:
+    from sequential.cli.visits import Story
 
 
 def run_document(run: TaskRun) -> dict[str, Any]:
@@ -42,16 +45,56 @@ def full_document(
     calls: Sequence[StackRun],
     log: Sequence[LogLine],
     children: Sequence[TaskRun] = (),
+    story: "Story | None" = None,
 ) -> dict[str, Any]:
-    """A run record with its calls, its child runs, and what it printed."""
+    """A run record with its calls, its child runs, and what it printed; `graph` if it has one."""
     return {
         **run_document(run),
+        "graph": story and graph_document(story),
         "stack_runs": [call_document(call) for call in calls],
         "children": [
             {"id": run.id, "task_identifier": run.task_identifier, "status": str(run.status)}
             for run in children
         ],
         "log": [{"at": line.at, "text": line.text} for line in log],
+    }
+
+
+def graph_states(task: TaskFunction) -> list[str] | None:
+    """The states of a task's graph in their order; of a graph with mistakes none."""
+    if task.config.graph is None:
+        return None
+    from sequential.cli.visits import short
+    from sequential.core.statechart.problems import GraphError
+    from sequential.core.task_graph import machine_of
+
+    try:
+        machine = machine_of(task.config.graph, task.code, task.identifier)
+    except GraphError:
+        return []
+    return [short(state.id, machine.id) for state in machine.chart.states[1:]]
+
+
+def graph_document(story: "Story") -> dict[str, Any]:
+    """What a run did in its graph, the earliest first; `steps` tell all of each macrostep."""
+    return {
+        "active": story.active,
+        "accepts": list(story.accepts),
+        "states": [visit._asdict() for visit in story.visits],
+        "transitions": [taken._asdict() for taken in story.taken],
+        "handlers": [
+            {
+                "state": handler.state,
+                "handler": handler.name,
+                "run_id": handler.run.id if handler.run else None,
+                "status": str(handler.run.status if handler.run else handler.call.status),
+                "result": handler.call.result,
+                "error": _failure(handler.call.error),
+                "stack_runs": [call_document(call) for call in handler.calls],
+            }
+            for handler in story.handlers
+        ],
+        "steps": list(story.steps),
     }
 
 
@@ -88,6 +131,7 @@ def task_document(task: TaskFunction, path: str | None, runs: Sequence[TaskRun])
         "name": task.identifier,
         "description": config.description,
         "runtime": config.runtime,
+        "states": graph_states(task),
         "inputs": [_all_fields(field) for field in config.inputs],
         "retry": _all_fields(config.retry) if config.retry else None,
         "timeout": config.timeout,

@@ -13,6 +13,7 @@ from sequential.cli.usage import WithExample
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from sequential.cli.visits import Story
     from sequential.core.model import LogLine, StackRun, TaskRun
     from sequential.runner.engine import Engine
 
@@ -28,6 +29,7 @@ class Shown(NamedTuple):
     children: "Sequence[TaskRun]"
     parent: "TaskRun | None"
     is_driven: bool
+    story: "Story | None" = None  # of a run that follows a graph
 
 
 @click.command(
@@ -90,7 +92,8 @@ def show_command(project: Project, name: str, run_id: str, as_json: bool) -> Non
 
     shown = project.with_engine(load, task=name)
     if as_json:
-        output.document(documents.full_document(shown.run, shown.calls, shown.log, shown.children))
+        run, calls, log, children, *_, story = shown
+        output.document(documents.full_document(run, calls, log, children, story))
     else:
         _print_run(project, shown)
 
@@ -100,6 +103,13 @@ async def _look_up(engine: "Engine", run: "TaskRun") -> Shown:
     from sequential.errors import SequentialError
 
     calls = await engine.list_calls(run.id)
+    story = None
+    if run.config.graph is not None:
+        from sequential.cli import graphs
+        from sequential.cli.visits import STEP
+
+        story = await graphs.load(engine, run, calls)
+        calls = [call for call in calls if call.operation != STEP]
     has_children = any(call.operation == CHILD for call in calls)
     children = await engine.list_children(run.id) if has_children else []
     parent = None
@@ -107,7 +117,8 @@ async def _look_up(engine: "Engine", run: "TaskRun") -> Shown:
         with contextlib.suppress(SequentialError):  # it may have been removed
             parent = await engine.get_run(run.parent_run_id)
     is_driven = not run.status.is_final and await engine.is_driven(run)
-    return Shown(run, calls, await engine.get_log(run.id), children, parent, is_driven)
+    log = await engine.get_log(run.id)
+    return Shown(run, calls, log, children, parent, is_driven, story)
 
 
 def _print_runs(runs: "Sequence[TaskRun]", *, with_task: bool = False) -> None:
@@ -146,7 +157,7 @@ def _print_run(project: Project, shown: Shown) -> None:
     from sequential.core import times
     from sequential.errors import NonDeterminismError
 
-    run, calls, log, children, _, is_driven = shown
+    run, calls, log, children, _, is_driven, story = shown
     now = times.to_text(datetime.now(UTC))
     output.out(words.sentence(run, calls, now, is_driven=is_driven))
     for line in _next_steps(project, shown, now):
@@ -163,10 +174,15 @@ def _print_run(project: Project, shown: Shown) -> None:
     if run.events:
         render.heading("Answers that were not taken")
         _print_events(run, now)
+    if story:
+        from sequential.cli import graphs
+
+        graphs.print_story(story, now)
+        calls = [call for call in calls if call.operation != words.CHILD]
     if calls:
         render.heading("Calls")
         _print_calls(run, calls)
-    if children:
+    if children and not story:
         render.heading("Child runs")
         _print_runs(children[:MOST], with_task=True)
         if len(children) > MOST:
@@ -188,6 +204,11 @@ def _next_steps(project: Project, shown: Shown, now: str) -> "Iterator[str]":
             yield f"Try again from there: {project.program} retry {run.id}"
         return
     yield from words.answers(project.program, run, words.unanswered_events(run, calls))
+    if shown.story:
+        from sequential.cli import graphs
+
+        for handler, names in graphs.awaiting(shown.story):
+            yield from words.answers(project.program, handler, names)
     if str(run.status) == "paused":
         yield f"Go on: {project.program} unpause {run.id}"
     elif words.is_delayed(run, now):
@@ -199,7 +220,7 @@ def _next_steps(project: Project, shown: Shown, now: str) -> "Iterator[str]":
 def _fields(shown: Shown, now: str) -> list[tuple[str, str]]:
     from sequential.cli import render, words
 
-    run, parent = shown.run, shown.parent
+    run, parent, story = shown.run, shown.parent, shown.story
     begins = run.wake_at if str(run.status) == "pending" else None
     of_task = f" of {parent.task_identifier}" if parent else ""
     return [
@@ -210,7 +231,9 @@ def _fields(shown: Shown, now: str) -> list[tuple[str, str]]:
         ("created", words.moment(run.created_at, now)),
         ("begins", words.moment(begins, now)),
         ("ended", words.moment(run.ended_at, now)),
-        ("waits at", f"{run.filename}:{run.where.line}" if run.where else ""),
+        ("waits at", "" if story or not run.where else f"{run.filename}:{run.where.line}"),
+        ("states", output.clean(", ".join(story.active)) if story else ""),
+        ("accepts", output.clean(", ".join(story.accepts)) if story else ""),
         ("deadline", words.moment(run.deadline, now)),
         ("expires", "" if run.status.is_final else words.moment(run.expires_at, now)),
         ("crashes", str(run.crashes or "")),
@@ -239,7 +262,7 @@ def _print_calls(run: "TaskRun", calls: "Sequence[StackRun]") -> None:
         rows.append(
             [
                 str(call.sequence + 1),
-                str(call.where.line) if call.where else "",
+                str(call.where.line) if call.where and run.config.graph is None else "",
                 str(call.status),
                 str(call.attempts),
                 words.duration(words.call_time(call)),

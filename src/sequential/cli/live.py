@@ -82,27 +82,26 @@ class Live:
         if progress.step is Step.ENDED:
             self._forget(run)
         if call:
-            self.calls = max(self.calls, 0 if is_child else call.sequence + 1)
+            if not is_child and run.config.graph is None:  # a graph's notes have numbers, too
+                self.calls = max(self.calls, call.sequence + 1)
             self._follow(progress.step, call)
         if progress.step is Step.PRINTED:
             self._print(progress.text)
         elif self._verbose and (line := _told(progress)):
             now = datetime.now().astimezone()
-            of_task = f"{run.task_identifier}: " if is_child else ""
+            handler = f".{run.config.handler}" if run.config.handler else ""
+            of_task = f"{run.task_identifier}{handler}: " if is_child else ""
             self.note(f"{now:%H:%M:%S} {of_task}{line}")
         if call and progress.step is Step.CALL_WAITING and call.operation == words.EVENT:
             self._ask(run, call)
 
     def _ask(self, run: TaskRun, call: StackRun) -> None:
         """Say, once, what to type so that a run gets the event it waits for."""
-        for name in words.awaited_events([call]):
-            if call.id not in self._asked:
-                self._asked.add(call.id)
-                named = words.event_name(name)
-                self.note(
-                    f"Waiting for the event {named}. "
-                    f"Answer: {self._program} answer {run.id} {named} --data JSON"
-                )
+        if call.id in self._asked:
+            return
+        self._asked.add(call.id)
+        typed = words.answers(self._program, run, words.awaited_events([call]))
+        self.note(". ".join([f"Waiting for the {words.call_name(call)}", *typed[:1]]))
 
     def _forget(self, run: TaskRun) -> None:
         """A run is over, and so are its calls, those that nobody waited for included."""

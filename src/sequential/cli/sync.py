@@ -116,10 +116,11 @@ def _copy(
 
     async def copy(engine: "Engine") -> "Report":
         def check(task: "TaskFunction") -> list[str]:
-            if task.config.runtime != "sandbox":  # the only one whose subset of Python is checked
+            # Of Python only the sandbox's subset is checked; graphs are, whatever drives handlers.
+            if task.config.runtime != "sandbox" and task.config.graph is None:
                 return []
             found = code_problems(project, engine, task)
-            return [f"{place(p)}: {p['message']}" for p in found if p["severity"] != "warning"]
+            return [f"{place(p)}: {p['message']}" for p in found if p["severity"] == "error"]
 
         folder = project.settings.tasks
         sync = TaskSync(folder, engine.storage, now=engine.now(), check=check, dry_run=dry_run)

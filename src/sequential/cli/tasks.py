@@ -180,8 +180,8 @@ def delete_command(project: Project, name: str, force: bool) -> None:
     async def delete(engine: "Engine") -> int:
         return await engine.delete_task(name)
 
-    removed = project.with_engine(delete)
-    output.out(f"removed  {name} with {words.count(removed, 'run')}")
+    project.with_engine(delete)
+    output.out(f"removed  {name} with {words.count(len(runs), 'run')}")
 
 
 async def _refuse_existing(engine: "Engine", project: Project, name: str) -> None:
@@ -289,6 +289,7 @@ def _print_task(project: Project, task: "TaskFunction", runs: "list[TaskRun]") -
             ("description", output.clean(config.description)),
             ("code", output.clean(_path(project, task) or task.filename)),
             ("runtime", output.clean(config.runtime)),
+            ("states", output.clean(_states(project, task))),
             ("version", f"{task.version}, changed {changed}, created {created}"),
             ("timeout", words.duration(config.timeout)),
             ("ttl", words.duration(config.ttl)),
@@ -319,6 +320,17 @@ def _print_task(project: Project, task: "TaskFunction", runs: "list[TaskRun]") -
                 for f in config.inputs
             ],
         )
+
+
+def _states(project: Project, task: "TaskFunction") -> str:
+    """The states of its graph, if it has one."""
+    from sequential.cli import documents
+
+    names = documents.graph_states(task)
+    if names is None:
+        return ""
+    broken = f"graph.json has mistakes: {project.program} run {task.identifier} --dry-run"
+    return ", ".join(names) or broken
 
 
 def _allowed(names: tuple[str, ...] | None) -> str:

@@ -15,6 +15,7 @@ from sequential.errors import NonDeterminismError
 EVENT = "events.wait"  # what `wait_for_event` asks for
 CHILD = "tasks.run"  # what `run_task` asks for
 SHORT_ID = 13  # characters of a run id that tell its millisecond
+_NAMED = ("name", "handler", "context", "any", "accepts")  # said, or of no interest
 _SIZES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 _SPANS = ((86400, "day"), (3600, "h"), (60, "min"))
 
@@ -98,8 +99,10 @@ def call_name(call: StackRun, most: int = 60) -> str:
     if call.operation == "clock.sleep":
         seconds = positional[0] if positional else named.get("seconds")
         return f"sleep {duration(float(seconds))}" if _is_number(seconds) else "sleep"
-    if call.operation == EVENT and isinstance(name := named.get("name"), str):
-        return short(f"event {event_name(name)}", most)
+    if call.operation == EVENT and (awaited := awaited_events([call], settled=True)):
+        return short(f"event {' or '.join(event_name(name) for name in awaited)}", most)
+    if call.operation == CHILD and isinstance(name := named.get("handler"), str):
+        return clean(short(f"handler {name}", most))
     if call.operation == CHILD and isinstance(name := named.get("name"), str):
         return clean(short(f"task {name}", most))
     return clean(short(call.operation, most))
@@ -113,7 +116,7 @@ def call_arguments(call: StackRun, most: int = 60) -> str:
         if isinstance(headers := named.get("headers"), dict):
             named = {**named, "headers": list(headers)}
     elif call.operation in (EVENT, CHILD):
-        named = {key: value for key, value in named.items() if key != "name"}
+        named = {key: value for key, value in named.items() if key not in _NAMED}
     elif call.operation == "clock.sleep":
         return ""
     parts = [compact(value, most) for value in positional]
@@ -151,13 +154,13 @@ def call_error(call: StackRun) -> str:
     return f"{kind}: {reason}" if found and reason and ": " in before else told
 
 
-def awaited_events(calls: Sequence[StackRun]) -> list[str]:
-    """The names of the events that a run waits for, each once."""
-    names = [
-        _arguments(call.input)[1].get("name")
-        for call in calls
-        if call.operation == EVENT and not call.status.is_settled
-    ]
+def awaited_events(calls: Sequence[StackRun], *, settled: bool = False) -> list[str]:
+    """The names of the events that a run waits for, each once; with `settled`, or waited for."""
+    names: list[Any] = []
+    for call in calls:
+        if call.operation == EVENT and (settled or not call.status.is_settled):
+            named = _arguments(call.input)[1]
+            names += named.get("accepts") or [named.get("name")]
     return list(dict.fromkeys(name for name in names if isinstance(name, str)))
 
 
@@ -169,9 +172,10 @@ def unanswered_events(run: TaskRun, calls: Sequence[StackRun]) -> list[str]:
 
 def answers(program: str, run: TaskRun, awaited: Sequence[str]) -> list[str]:
     """What to type to answer a run, for the first few events it waits for."""
-    return [
-        f"Answer: {program} answer {run.id} {event_name(name)} --data JSON" for name in awaited[:3]
-    ]
+    told = "Answer" if run.config.graph is None else "Send"
+    typed = f"{told}: {program} {told.lower()} {run.id}"
+    names = [name for name in awaited if told == "Answer" or not name.endswith("*")]
+    return [f"{typed} {event_name(name)} --data JSON" for name in names[:3]]
 
 
 def event_name(name: str) -> str:
@@ -224,10 +228,12 @@ def sentence(run: TaskRun, calls: Sequence[StackRun], now: str, *, is_driven: bo
         return f"Failed after {took}{_place(run)}: {short(failure(run.error), 300)}"
     if run.status is Status.CANCELLED:
         return f"Cancelled after {took}, {made}."
-    waiting = [_waiting(run, call, now) for call in calls if not call.status.is_settled]
+    waiting = [call for call in calls if not call.status.is_settled]
+    if run.config.graph is not None:  # what people can do comes first
+        waiting.sort(key=lambda call: (call.operation != EVENT, call.operation != CHILD))
     if waiting:
         more = f", and {count(len(waiting) - 1, 'more call')}" if len(waiting) > 1 else ""
-        told = f"{waiting[0]}{more}."
+        told = f"{_waiting(run, waiting[0], now)}{more}."
     elif run.status in (Status.PENDING, Status.PAUSED) and not run.started_at:
         told = f"Not started yet{_begins(run, now)}."
     else:
@@ -243,7 +249,7 @@ def sentence(run: TaskRun, calls: Sequence[StackRun], now: str, *, is_driven: bo
 
 def waits(run: TaskRun, now: str) -> str:
     """Where an unfinished run stands, in a few words, from the run's record alone."""
-    line = f" at line {run.where.line}" if run.where else ""
+    line = place(run)
     if run.status is Status.PENDING:
         return f"not started{_begins(run, now)}"
     if run.status is Status.PAUSED:
@@ -256,6 +262,15 @@ def waits(run: TaskRun, now: str) -> str:
     if is_waiting:
         return f"waits{line} until {moment(run.wake_at, now)}"
     return f"{run.status}{line}"
+
+
+def place(run: TaskRun) -> str:
+    """Where the program of a run waits: ` at line 7`, ` in approval` of a graph."""
+    where = run.where
+    if where is None:
+        return ""
+    in_graph = run.config.graph is not None
+    return clean(f" in {where.function}") if in_graph else f" at line {where.line}"
 
 
 def _awaited(run: TaskRun) -> str:

@@ -199,7 +199,8 @@ class GraphRuntime:
         self._check(arguments)
         state, sequence = self._state, self._state.next_sequence
         state.next_sequence += 1
-        where = Frame("graph.json", 1, function=place, source=place) if place else None
+        shown = place.replace(f"{self._graph.id}.", "")
+        where = Frame("graph.json", 1, function=shown, source=place) if place else None
         self._calls.append(Call(sequence, service, method, arguments, where))
         return sequence
 

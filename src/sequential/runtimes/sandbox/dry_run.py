@@ -22,7 +22,7 @@ from pydantic_monty import (
 )
 
 from sequential.runtimes.sandbox.lint import Problem, lint, parse
-from sequential.runtimes.sandbox.lint_entry import entry_problems
+from sequential.runtimes.sandbox.lint_entry import entry_problems, handler_problems
 from sequential.runtimes.sandbox.lint_syntax import REFUSED
 from sequential.runtimes.sandbox.modules import never
 from sequential.runtimes.sandbox.program import blank_for_sandbox
@@ -45,16 +45,21 @@ def dry_run(
     task: str,
     input_names: Sequence[str] = (),
     services: Mapping[str, Sequence[str]] = {},
+    handlers: Sequence[str] | None = None,
 ) -> list[Problem]:
     """All problems of a task, in the order of its lines; none means that it can be started.
 
-    `input_names` are the declared inputs of the task, `services` as for `lint`. Takes some 50 ms.
+    `input_names` are the declared inputs of the task, `services` as for `lint`; `handlers` are the
+    functions that its graph calls, if it has one. Takes some 50 ms.
     """
     tree = parse(source)
     found = lint(source, services=services)
     text = source
     if isinstance(tree, ast.Module):
-        found += entry_problems(tree, task, input_names)
+        if handlers is None:
+            found += entry_problems(tree, task, input_names)
+        else:
+            found += handler_problems(tree, handlers)
         with warnings.catch_warnings(action="ignore"):  # of odd escapes such as "\d"
             text = blank_for_sandbox(source)
     with (

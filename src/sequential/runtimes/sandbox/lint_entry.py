@@ -1,7 +1,7 @@
-"""Rules for the function that a run starts with."""
+"""Rules for the function that a run starts with, and for those that handle states of a graph."""
 
 import ast
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from sequential.core.names import snake_case
 from sequential.errors import InvalidTaskError
@@ -18,6 +18,26 @@ def entry_problems(tree: ast.Module, task: str, input_names: Sequence[str]) -> I
     else:
         yield from _unfilled_parameters(entry, input_names)
         yield from _second_starts(tree, entry)
+
+
+def handler_problems(tree: ast.Module, handlers: Collection[str]) -> Iterator[Problem]:
+    """What keeps the functions that a graph calls from being called with (input, context)."""
+    for node in tree.body:
+        if not isinstance(node, FunctionNode) or node.name not in handlers:
+            continue
+        given = node.args
+        positional = [*given.posonlyargs, *given.args]
+        keywords = zip(given.kwonlyargs, given.kw_defaults, strict=True)
+        required = positional[: len(positional) - len(given.defaults)][2:]
+        required += [one for one, default in keywords if default is None]
+        for one in required:
+            yield Problem(
+                one.lineno,
+                one.col_offset + 1,
+                f"{node.name}() needs `{one.arg}`, but a handler is called with its input and the "
+                "context of its state only",
+                f"def {node.name}(input, context):",
+            )
 
 
 def _no_entry(tree: ast.Module, name: str) -> Problem:

@@ -1,0 +1,238 @@
+"""Graph tasks on the command line: made, checked, run, sent events to, shown."""
+
+import asyncio
+import json
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from sequential.runner.engine import Engine
+from support.command_line import Project
+
+GRAPH = {
+    "id": "order",
+    "initial": "charge",
+    "states": {
+        "charge": {"onDone": "approval", "onError": "errorHandler"},
+        "approval": {"on": {"APPROVE": "ship", "REJECT": "refused"}, "after": {"86400000": "late"}},
+        "ship": {"onDone": "shipped"},
+        "shipped": {"type": "final"},
+        "refused": {"type": "final"},
+        "late": {"type": "final"},
+        "errorHandler": {"type": "final"},
+    },
+}
+CODE = """\
+async def charge(input, context):
+    print("charging in", context["state"])
+    await sleep(0.01)
+    return {"n": input["n"]}
+
+async def ship(input):
+    await sleep(0.01)
+    return {"shipped": input["n"]}
+
+def errorHandler(error):
+    return {"handled": error["message"]}
+"""
+
+
+@pytest.fixture
+def order(project: Project) -> Project:
+    """A project with a graph task."""
+    write(project, CODE, GRAPH)
+    return project
+
+
+def write(project: Project, code: str, graph: Any) -> None:
+    folder = project.task("order", code)
+    (folder / "graph.json").write_text(graph if isinstance(graph, str) else json.dumps(graph))
+
+
+def waiting(project: Project, *storage: str) -> str:
+    """A run that waits for approval, driven by nobody."""
+
+    async def until_it_waits() -> str:
+        async with Engine(*storage, project=project.folder) as engine:
+            run = await engine.create_run("order", {"n": 3})
+            while not run.turn or "APPROVE" not in await engine.accepted_events(run.id):
+                run = await engine.drive(run.id)
+                for child in await engine.list_children(run.id):
+                    if not child.status.is_final:
+                        await engine.drive(child.id)
+            return run.id
+
+    return asyncio.run(until_it_waits())
+
+
+def test_an_event_that_is_accepted_is_taken(order: Project) -> None:
+    run_id = waiting(order)
+    done = order.ok("send", run_id[:18], "APPROVE", "--data", '{"by": "Ann"}', "--json")
+    assert done.json["events"][0]["data"] == {"by": "Ann"}
+    assert f"sent APPROVE to {run_id} of order" in done.err
+    assert f"resume {run_id}" in done.err
+    assert order.ok("resume", run_id, "--json").json["result"] == {"shipped": 3}
+
+
+@pytest.mark.parametrize("command", ["send", "answer"])
+def test_another_is_refused_and_nothing_is_changed(order: Project, command: str) -> None:
+    run_id = waiting(order)
+    before = order.ok("show", "order", run_id, "--json").json
+    done = order(command, run_id, "APROVE")
+    assert (done.code, done.out) == (2, "")
+    assert "does not accept the event APROVE" in done.err
+    assert "it accepts APPROVE, REJECT" in done.err
+    assert order.ok("show", "order", run_id, "--json").json == before
+
+
+def test_answer_and_send_are_the_same_for_a_graph(order: Project) -> None:
+    run_id = waiting(order)
+    order.ok("answer", run_id, "REJECT")
+    assert order.ok("resume", run_id, "--json").json["result"] == {"n": 3}
+
+
+def test_an_id_counts_once(order: Project) -> None:
+    run_id = waiting(order)
+    for _ in range(2):
+        done = order.ok("send", run_id, "APPROVE", "--id", "click", "--json")
+    assert [event["id"] for event in done.json["events"]] == ["click"]
+
+
+def test_a_run_without_a_graph_is_to_be_answered(order: Project) -> None:
+    order.task("plain", "async def main():\n    return 1\n")
+    order.ok("run", "plain")
+    done = order("send", order.run_ids("plain")[0], "GO")
+    assert done.code == 2
+    assert "follows no graph: what its task waits for is given with `answer`" in done.err
+    assert order("send", order.run_ids("plain")[0], "xstate.init").code == 2
+
+
+def test_show_tells_states_transitions_and_handlers_before_the_calls(order: Project) -> None:
+    run_id = waiting(order)
+    shown = order.ok("show", "order", run_id).out
+    assert shown.startswith("Waiting ")
+    assert f"Send: sequential-ecosystem send {run_id} APPROVE --data JSON" in shown
+    assert "for the event APPROVE or REJECT" in shown
+    headings = ["Input", "States", "Transitions", "Handlers", "Calls"]
+    places = [shown.index(f"\n{heading}\n") for heading in headings]
+    assert places == sorted(places)
+    assert "graph.step" not in shown
+    assert "tasks.run" not in shown
+    table = {line.split()[0]: line.split() for line in part(shown, "States")[1:]}
+    assert list(table) == ["charge", "approval"]
+    assert table["charge"][-1] == "start"
+    assert table["approval"][-4:] == ["so", "far", "charge", "done"]
+    assert part(shown, "Transitions")[1].endswith("charge done  charge -> approval")
+    (handler,) = part(shown, "Handlers")[1:]
+    assert handler.endswith('-> {"n": 3}  1 sleep 10 ms')
+    assert "states    approval\naccepts   APPROVE, REJECT\n" in shown
+
+
+def part(shown: str, heading: str) -> list[str]:
+    """The lines below a heading."""
+    return shown.partition(f"\n{heading}\n")[2].partition("\n\n")[0].splitlines()
+
+
+def test_show_as_json_has_all_of_it(order: Project) -> None:
+    run_id = waiting(order)
+    order.ok("send", run_id, "APPROVE")
+    order.ok("resume", run_id)
+    document = order.ok("show", "order", run_id, "--json").json
+    graph = document["graph"]
+    assert [(s["state"], s["event"]) for s in graph["states"]] == [
+        ("charge", "xstate.init"),
+        ("approval", "xstate.done.actor.charge"),
+        ("ship", "APPROVE"),
+        ("shipped", "xstate.done.actor.ship"),
+    ]
+    ends = [(s["entered_at"], s["left_at"]) for s in graph["states"]]
+    assert all(left == entered for (_, left), (entered, _) in pairwise(ends))
+    assert ends[-1][1] == document["ended_at"]
+    assert [(t["source"], t["targets"]) for t in graph["transitions"]] == [
+        ("charge", ["approval"]),
+        ("approval", ["ship"]),
+        ("ship", ["shipped"]),
+    ]
+    assert (graph["active"], graph["accepts"]) == ([], [])
+    assert [(h["state"], h["status"], h["result"]) for h in graph["handlers"]] == [
+        ("charge", "completed", {"n": 3}),
+        ("ship", "completed", {"shipped": 3}),
+    ]
+    assert [c["operation"] for c in graph["handlers"][0]["stack_runs"]] == ["clock.sleep"]
+    assert [step["value"] for step in graph["steps"]] == ["charge", "approval", "ship", "shipped"]
+    assert {call["operation"] for call in document["stack_runs"]} == {
+        *("tasks.run", "events.wait", "clock.sleep")
+    }
+    order.task("plain", "async def main():\n    return 1\n")
+    order.ok("run", "plain")
+    (plain,) = order.run_ids("plain")
+    assert order.ok("show", "plain", plain, "--json").json["graph"] is None
+
+
+def test_a_handler_that_waits_for_an_answer_of_its_own_is_named(order: Project) -> None:
+    asking = CODE.replace(
+        'await sleep(0.01)\n    return {"sh', "await wait_for_event('parcel')\n    return {\"sh"
+    )
+    write(order, asking, GRAPH)
+    run_id = waiting(order)
+    order.ok("send", run_id, "APPROVE")
+
+    async def go_on() -> str:
+        async with Engine(project=order.folder) as engine:
+            while len(children := await engine.list_children(run_id)) < 2:
+                await engine.drive(run_id)
+            return (await engine.drive(children[1].id)).id
+
+    handler = asyncio.run(go_on())
+    assert (
+        f"Answer: sequential-ecosystem answer {handler} parcel"
+        in order.ok("show", "order", run_id).out
+    )
+
+
+def test_runs_of_handlers_are_not_listed(order: Project) -> None:
+    run_id = waiting(order)
+    assert order.run_ids("order") == [run_id]
+    (task,) = order.ok("list", "--json").json
+    assert (task["runs"]["total"], task["last_run"]["id"]) == (1, run_id)
+    assert order.ok("delete", "order", "--force").out == "removed  order with 1 run\n"
+    assert not (order.folder / "tasks" / "order").exists()
+
+
+def test_retry_goes_on_from_the_handler_that_failed(order: Project) -> None:
+    failing = CODE.replace('await sleep(0.01)\n    return {"shipped"', 'return {"shipped"')
+    write(order, failing.replace('input["n"]}\n\ndef', "services.gone.go()}\n\ndef"), GRAPH)
+    run_id = waiting(order)
+    order.ok("send", run_id, "APPROVE")
+    assert order("resume", run_id).code == 1
+    shown = order.ok("show", "order", run_id).out
+    assert shown.startswith("Failed")
+    assert f"retry {run_id}" in shown
+    order.ok("retry", run_id)
+    assert order("resume", run_id).code == 1
+    graph = order.ok("show", "order", run_id, "--json").json["graph"]
+    assert [handler["status"] for handler in graph["handlers"]] == ["completed", "failed"]
+
+
+def test_describe_names_the_states(order: Project) -> None:
+    names = "charge, approval, ship, shipped, refused, late, errorHandler"
+    assert f"states       {names}\n" in order.ok("describe", "order").out
+    assert order.ok("describe", "order", "--json").json["states"] == names.split(", ")
+
+
+def test_a_graph_travels_with_its_task(order: Project) -> None:
+    graph = (order.folder / "tasks" / "order" / "graph.json").read_text()
+    store = ("--adaptor", f"sqlite:{order.folder}/store.db")
+    order.ok("sync-tasks", *store)
+    (order.folder / "tasks" / "order" / "graph.json").unlink()
+    assert order("pull-tasks", *store).code == 1  # it was changed here
+    order.ok("pull-tasks", "--force", *store)
+    assert (order.folder / "tasks" / "order" / "graph.json").read_text() == graph
+
+
+def test_a_task_with_a_broken_graph_is_not_copied(order: Project) -> None:
+    write(order, CODE, json.dumps(GRAPH).replace('"approval", "onE', '"aproval", "onE'))
+    done = order("sync-tasks", "--adaptor", f"sqlite:{order.folder}/store.db")
+    assert done.code == 1
+    assert 'did you mean "approval"' in done.out
