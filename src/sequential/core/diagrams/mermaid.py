@@ -67,7 +67,7 @@ class _Writing:
             if state in self.from_anywhere:
                 yield f'{indent}state "anywhere" as s{state.order}any'
         for child in state.children.values():
-            if state.type == "parallel" and child is not state.regions[0] and child.regions:
+            if state.type == "parallel" and child in state.regions[1:]:
                 yield f"{indent}--"
             if child.children:
                 yield from self._composite(child, depth)

@@ -29,7 +29,7 @@ text{font:13px system-ui,sans-serif;text-anchor:middle;fill:#1f2937}
 .outer{fill:#fff;stroke:#6b7280}
 .region{stroke-dasharray:5 3}
 .final{fill:#ecfdf5;stroke:#059669}
-.visited{stroke-width:2.2}
+.visited{stroke:#b45309;stroke-width:1.8}
 .active{fill:#fde68a;stroke:#b45309;stroke-width:3}
 .outer.active{fill:#fff;stroke-width:2}
 .rule{stroke:#9ca3af;stroke-width:.6}
@@ -46,6 +46,7 @@ text{fill:#e5e7eb}
 .box{fill:#1e1b4b;stroke:#818cf8}
 .outer{fill:#111827;stroke:#6b7280}
 .final{fill:#022c22;stroke:#34d399}
+.visited{stroke:#fbbf24}
 .active{fill:#78350f;stroke:#fbbf24}
 .outer.active{fill:#111827}
 .line{stroke:#9ca3af}
@@ -62,18 +63,18 @@ def svg(chart: Chart, marks: Marks | None = None, name: str = "") -> str:
     `name` is written above it, else the graph's id. The same graph gives the same text.
     """
     marks = marks or Marks()
-    name = name or chart.root.name
     drawing = draw(chart, marks, name)
-    described = "\n".join(_sentences(chart, drawing, marks))
+    named = _text(name or chart.root.name)
+    described = _text("\n".join(_sentences(chart, drawing, marks)))
     body = "\n".join(_parts(drawing, marks))
-    own = "graph-" + hashlib.sha256(f"{name}\n{described}\n{body}".encode()).hexdigest()[:10]
+    own = "graph-" + hashlib.sha256(f"{named}\n{described}\n{body}".encode()).hexdigest()[:10]
     size = f'width="{drawing.width:.0f}" height="{drawing.height:.0f}"'
     view = f'viewBox="0 0 {drawing.width:.0f} {drawing.height:.0f}"'
     spoken = f'role="img" aria-labelledby="{own}-title {own}-text"'
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" id="{own}" {size} {view} {spoken}>\n'
-        f'<title id="{own}-title">{_text(name)}</title>\n'
-        f'<desc id="{own}-text">{_text(described)}</desc>\n'
+        f'<title id="{own}-title">{named}</title>\n'
+        f'<desc id="{own}-text">{described}</desc>\n'
         f"<style>{_style(own)}</style>\n"
         f"<defs>{_head(own, 'head')}{_head(own, 'taken-head')}</defs>\n"
         f"{body.replace('url(#', f'url(#{own}-')}\n</svg>\n"
