@@ -4,7 +4,7 @@ import ast
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sequential.core.statechart.expression import Expression, ExpressionError, parse
@@ -204,6 +204,7 @@ sources = st.recursive(
 
 
 @given(sources, json_values, json_values)
+@settings(deadline=None)
 def test_any_expression_gives_json_or_says_why_not(source: str, context: Any, event: Any) -> None:
     try:
         found = value(source, Scope(context, event, {"b": 1}))
@@ -214,6 +215,7 @@ def test_any_expression_gives_json_or_says_why_not(source: str, context: Any, ev
 
 
 @given(st.text(max_size=40))
+@settings(deadline=None)
 def test_any_text_is_read_or_refused(source: str) -> None:
     try:
         value(source)

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sequential.core.statechart.machine import Machine
@@ -128,6 +128,7 @@ names = st.text(min_size=1, max_size=12).filter(lambda one: "." not in one and o
 
 
 @given(st.lists(names, min_size=2, max_size=4, unique=True), st.text(min_size=1, max_size=12))
+@settings(deadline=None)
 def test_states_and_events_may_have_names_of_any_characters(states: list[str], event: str) -> None:
     if event == "*" or "*" in event or event.startswith("xstate."):
         event = "GO"
@@ -164,6 +165,7 @@ json_values = st.recursive(
 
 
 @given(json_values, st.booleans())
+@settings(deadline=None)
 def test_any_json_is_read_or_refused(graph: Any, has_code: bool) -> None:
     try:
         machine = Machine(graph, ("a",) if has_code else None)

@@ -50,7 +50,7 @@ def walk(seed: int, script: list[tuple[int, int]]) -> tuple[Machine, list[Result
 
 
 @given(seeds, choices)
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_the_value_is_a_legal_configuration(seed: int, script: list[tuple[int, int]]) -> None:
     machine, results = walk(seed, script)
 
@@ -69,13 +69,13 @@ def _wanted(state: State) -> int:
 
 
 @given(seeds, choices)
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_the_same_input_gives_the_same_result(seed: int, script: list[tuple[int, int]]) -> None:
     assert walk(seed, script)[1] == walk(seed, script)[1]
 
 
 @given(seeds, choices)
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 def test_going_on_after_a_restore_is_going_on(seed: int, script: list[tuple[int, int]]) -> None:
     made = case(seed)
     _, results = walk(seed, script)
@@ -89,7 +89,7 @@ def test_going_on_after_a_restore_is_going_on(seed: int, script: list[tuple[int,
 
 
 @given(seeds, choices)
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_effects_and_snapshot_tell_the_same_story(seed: int, script: list[tuple[int, int]]) -> None:
     machine, results = walk(seed, script)
     open_: dict[str, str] = {}  # what the engine has been asked for and not been told to forget
@@ -119,7 +119,7 @@ def keys(snapshot: Snapshot) -> set[str]:
 
 
 @given(seeds, choices, st.integers(0, 20))
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_stale_keys_change_nothing(seed: int, script: list[tuple[int, int]], number: int) -> None:
     machine, results = walk(seed, script)
     snapshot = results[-1][0]
@@ -132,7 +132,7 @@ def test_stale_keys_change_nothing(seed: int, script: list[tuple[int, int]], num
 
 
 @given(seeds, choices)
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_nothing_that_was_given_is_changed(seed: int, script: list[tuple[int, int]]) -> None:
     made = case(seed)
     graph = copy.deepcopy(made.graph)
@@ -147,7 +147,7 @@ def test_nothing_that_was_given_is_changed(seed: int, script: list[tuple[int, in
 
 
 @given(seeds, choices)
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_what_is_offered_is_taken_and_the_rest_is_refused(
     seed: int, script: list[tuple[int, int]]
 ) -> None:
