@@ -9,8 +9,9 @@ import pytest
 
 from sequential.runner.engine import Engine
 from support.command_line import Project
+from support.http_api import HttpApi
 
-GRAPH = {
+GRAPH: dict[str, Any] = {
     "id": "order",
     "initial": "charge",
     "states": {
@@ -50,11 +51,11 @@ def write(project: Project, code: str, graph: Any) -> None:
     (folder / "graph.json").write_text(graph if isinstance(graph, str) else json.dumps(graph))
 
 
-def waiting(project: Project, *storage: str) -> str:
+def waiting(project: Project) -> str:
     """A run that waits for approval, driven by nobody."""
 
     async def until_it_waits() -> str:
-        async with Engine(*storage, project=project.folder) as engine:
+        async with Engine(project=project.folder) as engine:
             run = await engine.create_run("order", {"n": 3})
             while not run.turn or "APPROVE" not in await engine.accepted_events(run.id):
                 run = await engine.drive(run.id)
@@ -236,3 +237,108 @@ def test_a_task_with_a_broken_graph_is_not_copied(order: Project) -> None:
     done = order("sync-tasks", "--adaptor", f"sqlite:{order.folder}/store.db")
     assert done.code == 1
     assert 'did you mean "approval"' in done.out
+
+
+@pytest.mark.parametrize("kind", [(), ("--native",)])
+@pytest.mark.parametrize("inputs", ["", "userId,limit:integer", "userId,rows:array"])
+def test_a_new_graph_task_runs_as_it_is(
+    project: Project, api: HttpApi, kind: tuple[str, ...], inputs: str
+) -> None:
+    made = project.ok("create-task", "complex-flow", "--with-graph", "--inputs", inputs, *kind)
+    folder = project.folder / "tasks" / "complex-flow"
+    for name in ("code.py", "graph.json", "config.json", "meta.json", "runs/"):
+        assert f"created  tasks/complex-flow/{name}\n" in made.out
+    graph = json.loads((folder / "graph.json").read_text())
+    assert json.loads((folder / graph["$schema"]).read_text())["title"].startswith("graph.json")
+    assert (graph["id"], graph["initial"]) == ("complexFlow", "step1")
+    assert project.ok("run", "complex-flow", "--dry-run").out == "no problems\n"
+    code = (folder / "code.py").read_text()
+    (folder / "code.py").write_text(code.replace("https://postman-echo.com/", api.url + "/echo?"))
+    given = {"userId": "7", "limit": 1, "rows": []} if inputs else {}
+    given = {name: given[name] for name in given if name in inputs}
+    done = project.ok("run", "complex-flow", "--input", json.dumps(given))
+    assert json.loads(done.out)["success"] is True
+    (run_id,) = project.run_ids("complex-flow")
+    states = project.ok("show", "complex-flow", run_id, "--json").json["graph"]["states"]
+    assert [one["state"] for one in states] == ["step1", "step2", "complete"]
+
+
+def test_what_goes_wrong_in_the_first_state_is_handled(project: Project, api: HttpApi) -> None:
+    project.ok("create-task", "flow", "--with-graph")
+    code = project.folder / "tasks" / "flow" / "code.py"
+    code.write_text(
+        code.read_text().replace("https://postman-echo.com/get", api.url + "/status/404")
+    )
+    result = json.loads(project.ok("run", "flow").out)
+    assert result["success"] is False
+    assert "404" in result["error"]
+
+
+def test_a_dry_run_lists_all_that_is_wrong_with_graph_and_handlers(order: Project) -> None:
+    text = json.dumps(GRAPH).replace('"onDone": "approval"', '"onDone": "aproval", "cond": 1')
+    write(order, CODE.replace("(error)", "(error, context, more)") + "\nprint(os.name)\n", text)
+    done = order("run", "order", "--dry-run")
+    assert done.code == 1
+    graph, code = "tasks/order/graph.json: $.states.charge", "tasks/order/code.py:"
+    places = [line.partition(": ")[0] for line in done.out.splitlines() if "tasks/" in line]
+    assert f"{graph}.onDone: target" in done.out
+    assert 'did you mean "approval"' in done.out
+    assert f'{graph}: key "cond"' in done.out
+    assert places[-1].startswith(code)
+    document = order("run", "order", "--dry-run", "--json").json
+    assert {problem["severity"] for problem in document} == {"error"}
+
+
+def test_a_dry_run_looks_at_what_handlers_take(order: Project) -> None:
+    write(order, CODE.replace("(error)", "(error, context, more)"), GRAPH)
+    for runtime in ("sandbox", "native"):
+        order.task(
+            "order", CODE.replace("ship(input)", "ship(input, context, to)"), runtime=runtime
+        )
+        done = order("run", "order", "--dry-run")
+        assert (done.code, done.out.count("tasks/order/code.py")) == (1, 1)
+        assert "code.py:6:32: ship() needs `to`, but a handler is called with its input" in done.out
+
+
+def test_a_dry_run_tells_warnings_and_notes_as_such(order: Project) -> None:
+    lost = {**GRAPH, "states": {**GRAPH["states"], "lost": {"on": {"GO": "ship"}}}}
+    write(order, CODE, lost)
+    done = order("run", "order", "--dry-run")
+    assert done.code == 1
+    assert "graph.json: warning: $.states.lost: state" in done.out
+    noted = {"initial": "a", "states": {"a": {"type": "final", "output": 1}}}
+    write(order, CODE, noted)
+    done = order.ok("run", "order", "--dry-run")
+    assert "graph.json: note: $.states.a" in done.out
+    assert done.out.endswith("no problems\n")
+
+
+def test_one_function_may_handle_every_state(order: Project) -> None:
+    code = "def order(input):\n    return {'status': 'success', 'state': currentState}\n"
+    write(
+        order,
+        code,
+        {
+            "initial": "a",
+            "states": {"a": {"onDone": "b"}, "b": {"onDone": "c"}, "c": {"type": "final"}},
+        },
+    )
+    assert order.ok("run", "order", "--dry-run").out == "no problems\n"
+    assert json.loads(order.ok("run", "order").out)["state"] == "b"
+
+
+@pytest.mark.parametrize("command", ["run", "submit"])
+def test_a_graph_with_mistakes_starts_nothing_and_says_all_of_them(
+    order: Project, command: str
+) -> None:
+    text = json.dumps(GRAPH).replace(': "ship"', ': "shop"').replace(': "late"', ': "lat"')
+    write(order, CODE, text)
+    done = order(command, "order")
+    assert (done.code, done.out) == (2, "")
+    first, *problems = done.err.splitlines()
+    assert first == "Error: graph.json has 2 problems:"
+    assert [problem.partition(": ")[0] for problem in problems] == [
+        '  $.states.approval.on["APPROVE"]',
+        '  $.states.approval.after["86400000"]',
+    ]
+    assert order.run_ids("order") == []

@@ -148,6 +148,8 @@ def run(arguments: list[str] | None = None) -> int:
         return 128 + signal.SIGINT
     except SequentialError as error:
         message = str(error).replace(f"`{NAMES[0]} ", f"`{program} ")
+        if error.code == "invalid_graph":
+            return _wrong_graph(message)
         return _error(message, 1 if error.fault == "engine" else 2)
     except output.OutputError:
         raise
@@ -166,6 +168,15 @@ def _refused(error: click.UsageError, program: str) -> int:
     message = error.format_message().rstrip(".")
     end = "" if message.endswith(("?", "!")) else "."
     return _error(f"{message}{end} See `{path} --help`", 2)
+
+
+def _wrong_graph(message: str) -> int:
+    """All problems of a graph, a line for each: they are mended together."""
+    first, *problems = message.splitlines()
+    code = _error(first, 2)
+    for problem in problems:
+        output.err(f"  {output.one_line(problem)}")
+    return code
 
 
 def _error(message: str, code: int) -> int:

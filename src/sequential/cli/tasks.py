@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     create-task my-emails --inputs userId,email
     create-task report --inputs day,limit:integer
     create-task forecast --native
+    create-task complex-flow --with-graph
     """,
 )
 @click.argument("name")
@@ -45,16 +46,29 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Ordinary Python with any library, not in the sandbox: for code that you trust.",
 )
+@click.option(
+    "--with-graph",
+    is_flag=True,
+    help="A task of several states: graph.json says which follows which, code.py has a function "
+    "for each.",
+)
 @click.pass_obj
 def create_task_command(
-    project: Project, name: str, inputs: str, description: str, native: bool
+    project: Project,
+    name: str,
+    inputs: str,
+    description: str,
+    *,
+    native: bool,
+    with_graph: bool,
 ) -> None:
     """Make a task that runs as it is.
 
-    In the folder storage: tasks/NAME/ with code.py, config.json and meta.json.
+    In the folder storage: tasks/NAME/ with code.py, config.json and meta.json, and graph.json if
+    it has one.
     """
     from sequential.cli import templates
-    from sequential.core.model import TaskConfig
+    from sequential.core.model import TaskConfig, evolve
     from sequential.core.names import check_task_name
 
     check_task_name(name)
@@ -62,21 +76,19 @@ def create_task_command(
     text = _text(description)
     runtime = "native" if native else "sandbox"
     config = TaskConfig(name=name, description=text, inputs=fields, runtime=runtime)
+    code = templates.code(name, fields, text)
+    if with_graph:
+        config = evolve(config, graph=templates.graph(name))
+        code = templates.graph_code(fields, text)
 
     async def create(engine: "Engine") -> None:
         await _refuse_existing(engine, project, name)
-        await engine.store_task(name, templates.code(name, fields, text), config)
+        await engine.store_task(name, code, config)
 
     project.with_engine(create)
     if project.keeps_files:
-        try:
-            project.task_file(name, "runs").mkdir(exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"{error.filename}: {error.strerror}") from error
-        for file in ("code.py", "config.json", "meta.json", "runs/"):
-            folder = project.task_file(name, "")
-            output.out(f"created  {output.clean(str(folder))}/{file}")
-        following = "edit code.py, then"
+        _complete_folder(project, name, with_graph=with_graph)
+        following = f"edit {'graph.json and ' if with_graph else ''}code.py, then"
     else:
         store = project.settings.adaptor.partition(":")[0]
         output.out(f"created  {name} in the storage {output.clean(store)}")
@@ -182,6 +194,23 @@ def delete_command(project: Project, name: str, force: bool) -> None:
 
     project.with_engine(delete)
     output.out(f"removed  {name} with {words.count(len(runs), 'run')}")
+
+
+def _complete_folder(project: Project, name: str, *, with_graph: bool) -> None:
+    """Make what a task's folder has besides the task itself, and say what there is."""
+    from sequential.cli.graph_schema import keep_schema
+
+    folder = project.task_file(name, "")
+    files = ["code.py", *["graph.json"] * with_graph, "config.json", "meta.json", "runs/"]
+    created = [f"{folder}/{file}" for file in files]
+    try:
+        project.task_file(name, "runs").mkdir(exist_ok=True)
+        if with_graph:
+            created.append(str(keep_schema(folder.parent)))
+    except OSError as error:
+        raise ConfigError(f"{error.filename}: {error.strerror}") from error
+    for path in created:
+        output.out(f"created  {output.clean(path)}")
 
 
 async def _refuse_existing(engine: "Engine", project: Project, name: str) -> None:

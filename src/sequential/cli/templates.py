@@ -1,7 +1,9 @@
 """What `create-task` writes: a first program that runs as it is and explains itself."""
 
 import difflib
+import json
 
+from sequential.cli.graph_schema import REFERENCE
 from sequential.core.inputs import TYPES
 from sequential.core.model import InputField
 from sequential.core.names import check_field_name, snake_case
@@ -34,6 +36,54 @@ async def {function}({parameters}) -> dict:
     # What is returned is the run's result. It is kept with the run, for `show` and `history`.
     return {{"success": True, "data": response.json()}}
 """
+
+_GRAPH_CODE = """\
+{docstring}from sequential.task import fetch  # known in every task; the import is for your editor
+
+# graph.json says which state follows which. A state runs the function of its name as a durable run
+# of its own: after a crash it goes on where it was, and states that are done are not run again.
+
+
+async def step1(input: dict, context: dict) -> dict:
+    # The first state gets the input of the run; context["state"] names the state, context["input"]
+    # is the input of the run, context["results"] has what each state has returned.
+    {call}
+    response.raise_for_status()  # what is raised here leads to the state that "onError" names
+    return response.json()
+
+
+async def step2(input: dict, context: dict) -> dict:
+    # Any other state gets what the one before it has returned.
+    print("step1 was answered with", input)  # kept as the log of the run
+    return {{"success": True, "data": input}}
+
+
+def errorHandler(error: dict) -> dict:
+    # The state that "onError" names gets the error; what a last state returns is the run's result.
+    return {{"success": False, "error": error["message"]}}
+"""
+
+
+def graph(task: str) -> str:
+    """The graph of a new task: two steps, and a state for what goes wrong in the first."""
+    first, *more = task.replace("_", "-").split("-")
+    states = {
+        "step1": {
+            "description": "First execution chunk",
+            "onDone": "step2",
+            "onError": "errorHandler",
+        },
+        "step2": {"description": "Second execution chunk", "onDone": "complete"},
+        "errorHandler": {"type": "final"},
+        "complete": {"type": "final"},
+    }
+    head = {"$schema": REFERENCE, "id": first + "".join(word.title() for word in more)}
+    return json.dumps({**head, "initial": "step1", "states": states}, indent=2) + "\n"
+
+
+def graph_code(fields: tuple[InputField, ...], description: str) -> str:
+    """The source of a new task with a graph: a function for each state that does something."""
+    return _GRAPH_CODE.format(docstring=_docstring(description), call=_call(fields, 'input["{}"]'))
 
 
 def input_fields(text: str) -> tuple[InputField, ...]:
@@ -84,9 +134,10 @@ def _parameter(field: InputField) -> str:
     return f"{field.name}: {annotation}" if annotation else field.name
 
 
-def _call(fields: tuple[InputField, ...]) -> str:
+def _call(fields: tuple[InputField, ...], named: str = "{}") -> str:
     """A request that the server echoes, so that the first run shows where the inputs went."""
-    values = "{" + ", ".join(f'"{field.name}": {field.name}' for field in fields) + "}"
+    pairs = [f'"{field.name}": {named.format(field.name)}' for field in fields]
+    values = "{" + ", ".join(pairs) + "}"
     if not fields:
         return 'response = await fetch("https://postman-echo.com/get")'
     if all(field.type in _QUERY_TYPES for field in fields):

@@ -35,6 +35,7 @@ __all__ = ["Problem", "dry_run"]
 # line, and after the check of types the compiler refuses its last.
 _HALT = "__halt__()\n"
 _SENTINEL = "\nclass _DryRunEnd(object): pass\n"
+_STATE = '\ncurrentState: str = ""\n'  # what handlers find: the name of the state they run for
 _WAIT = 15.0  # seconds; an ordinary task takes a hundredth of one
 _UNSAID = ("syntax error: invalid syntax", "syntax error: invalid decimal literal")
 
@@ -52,6 +53,8 @@ def dry_run(
     `input_names` are the declared inputs of the task, `services` as for `lint`; `handlers` are the
     functions that its graph calls, if it has one. Takes some 50 ms.
     """
+    if handlers is not None:
+        source += _STATE
     tree = parse(source)
     found = lint(source, services=services)
     text = source
