@@ -113,6 +113,19 @@ QUIRKS = [
         theirs={"value": "a"},
     ),
     Quirk(
+        "a target and another inside it: the inner one is meant, not two states of one region",
+        {
+            "initial": "a",
+            "states": {
+                "a": {"on": {"GO": {"target": ["#m.p", "#m.p.c"]}}},
+                "p": {"initial": "b", "states": {"b": state("b"), "c": state("c")}},
+            },
+        },
+        [GO],
+        ours={"value": {"p": "c"}, "trace": ["enter c"]},
+        theirs={"value": {"p": "b"}, "trace": ["enter b", "enter c"]},
+    ),
+    Quirk(
         "simultaneous transitions in document order, not in that of entering",
         {
             "type": "parallel",

@@ -10,9 +10,14 @@ _MOST_TARGETS = 100
 
 
 def read_targets(draft: Draft, source: State, spec: Any, where: str) -> tuple[State, ...]:
-    """The states meant by one target or a list of them; those that do not exist are problems."""
-    found = [_target(draft, source, one, where) for one in listed(spec)]
-    return tuple(dict.fromkeys(state for state in found if state is not None))
+    """The states meant by one target or a list of them; those that do not exist are problems.
+
+    Of a state and one inside it the inner one is meant: it brings the other with it.
+    """
+    all_ = [_target(draft, source, one, where) for one in listed(spec)]
+    found = dict.fromkeys(state for state in all_ if state is not None)
+    outer = {above for state in found for above in state.ancestors()}
+    return tuple(state for state in found if state not in outer)
 
 
 def check_together(draft: Draft, targets: tuple[State, ...], where: str) -> None:
@@ -22,8 +27,6 @@ def check_together(draft: Draft, targets: tuple[State, ...], where: str) -> None
         return
     for index, one in enumerate(targets):
         for other in targets[index + 1 :]:
-            if one.is_within(other) or other.is_within(one):
-                continue  # the inner one is meant
             if _parting(one, other).type != "parallel":
                 draft.problems.error(
                     where,
