@@ -11,17 +11,25 @@ from statechart_oracle.comparison import Difference
 
 Compare = Callable[[Sequence[Case]], list[Difference]]
 _KEPT = {"target", "type", "src", "params", "event", "$expr", "initial", "context"}
+_AT_ONCE = 50
 _Path = tuple[str | int, ...]
 
 
-def shrunk(difference: Difference, compare: Compare) -> Difference:
-    """Takes out one part after another, a whole round of candidates compared at a time."""
-    while True:
-        candidates = [one for one in _smaller(difference) if one.size < difference.case.size]
-        found = [one for one in compare(candidates) if _is_like(one, difference)]
-        if not found:
+def shrunk(difference: Difference, compare: Compare, walks: int = 3000) -> Difference:
+    """Takes out one part after another, the largest first, for so many walks at most."""
+    while walks > 0:
+        smaller = [one for one in _smaller(difference) if one.size < difference.case.size]
+        tried = sorted(smaller, key=lambda one: one.size)
+        for begin in range(0, len(tried), _AT_ONCE):
+            some = tried[begin : begin + _AT_ONCE]
+            walks -= len(some)
+            found = [one for one in compare(some) if _is_like(one, difference)]
+            if found:
+                difference = min(found, key=lambda one: one.case.size)
+                break
+        else:
             return difference
-        difference = min(found, key=lambda one: one.case.size)
+    return difference
 
 
 def _is_like(one: Difference, other: Difference) -> bool:
