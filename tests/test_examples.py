@@ -13,6 +13,7 @@ import pytest
 from practice_api import PracticeApi
 
 from sequential import Engine, TaskRun, load_settings
+from sequential.core.task_graph import machine_of
 from sequential.runtimes.sandbox.dry_run import dry_run
 from sequential.testing.clock import FakeClock
 
@@ -90,7 +91,18 @@ def test_a_dry_run_finds_nothing(name: str) -> None:
 
     assert config["name"] == name
     source = (EXAMPLES / name / "code.py").read_text()
-    assert dry_run(source, task=name, input_names=names, services={"crm": CRM}) == []
+    services, handlers = {"crm": CRM}, graph_handlers(name, source)
+    assert dry_run(source, task=name, input_names=names, services=services, handlers=handlers) == []
+
+
+def graph_handlers(name: str, source: str) -> list[str] | None:
+    """The functions that its graph calls, if it has one, which must have no mistake."""
+    graph = EXAMPLES / name / "graph.json"
+    if not graph.exists():
+        return None
+    machine = machine_of(graph.read_text(), source, name)
+    assert (machine.warnings, machine.notes) == ((), ())
+    return [one.handler for one in machine.chart.invocations.values() if one.handler]
 
 
 def test_every_example_is_tested_and_listed() -> None:
@@ -198,3 +210,48 @@ async def test_approval_refused_or_forgotten(examples: Examples, api: PracticeAp
     assert run.value == {"paid": [], "reason": "refused by Ann"}
     assert forgotten == {"paid": [], "reason": "nobody answered"}
     assert api.requests["POST /hooks/payments"] == 0
+
+
+async def test_batch_processing(examples: Examples, api: PracticeApi) -> None:
+    """Four states, each of them a run of its own; two of them make one call each."""
+    result = await examples.result("batch-processing")
+
+    assert [message["id"] for message in result] == list(range(8))
+    assert result[0]["subject"] == "INVOICE 1041"
+    assert examples.children == {"batch-processing": 4}
+    assert api.requests["GET /messages"] == 2
+
+
+async def test_conditional_branching(examples: Examples) -> None:
+    """A shop that has a price leads to A, one that is closed to B."""
+    assert await examples.result("conditional-branching", shop="market") == {
+        "path": "A",
+        "price": 9.9,
+    }
+    assert await examples.result("conditional-branching", shop="nowhere") == {
+        "path": "B",
+        "reason": "closed",
+    }
+
+
+async def test_complex_workflow(examples: Examples, api: PracticeApi) -> None:
+    run = await examples.answered("complex-workflow", "APPROVE", {"by": "Ann"}, day="2026-01-31")
+
+    report = {"day": "2026-01-31", "invoices": [0, 2], "total": 131}
+    assert run.value == {"report": "report-1", **report}
+    assert api.bodies == [report]
+
+
+async def test_complex_workflow_rejected_forgotten_or_broken(
+    examples: Examples, api: PracticeApi
+) -> None:
+    run = await examples.answered("complex-workflow", "REJECT", None, day="2026-01-31")
+    forgotten = await examples.result("complex-workflow", day="2026-01-31")
+    by_nobody = {"by": "nobody"}
+    run2 = await examples.answered("complex-workflow", "APPROVE", by_nobody, day="2026-01-31")
+    broken = await examples.result("complex-workflow", api=f"{api.url}/nothing", day="2026-01-31")
+
+    assert run.value == forgotten == run2.value == {"report": None}
+    assert api.requests["POST /reports"] == 0
+    assert broken["report"] is None
+    assert "HTTP 404" in broken["error"]
