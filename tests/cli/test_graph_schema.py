@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
 from sequential.cli.graph_schema import FILE_NAME, REFERENCE, keep_schema, schema_text
 from sequential.core.model import RetryPolicy
