@@ -119,6 +119,14 @@ def test_guards_of_the_author_are_added_to_ours() -> None:
     assert Run(simple(onSuccess=ways, onDone="bad"), ("a",)).done("a", {"n": 2}).did == [{}]
 
 
+def test_a_failure_that_the_author_s_guard_does_not_want_goes_to_the_rest() -> None:
+    graph = simple(onFail={"target": "bad", "guard": when("event.output.n > 1")}, onDone="rest")
+
+    assert Run(graph, ("a",)).done("a", {**BAD, "n": 2}).value == "bad"
+    assert Run(graph, ("a",)).done("a", {**BAD, "n": 1}).value == "rest"
+    assert Run(graph, ("a",)).done("a", {**GOOD, "n": 2}).value == "rest"
+
+
 def test_both_forms_mix_and_nest() -> None:
     regions = {
         "x": compound(a={"onDone": "end"}, end=END),
