@@ -1,6 +1,7 @@
 """`graph`: a task's graph and a run's way through it, as SVG and as Mermaid text."""
 
 import json
+import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -90,3 +91,11 @@ def test_the_schema_belongs_to_no_task(project: Project) -> None:
     assert project.ok("graph", "--schema").json["$schema"].endswith("2020-12/schema")
     for wrong in (["graph"], ["graph", "order", "--schema"], ["graph", "--schema", "--run", "1"]):
         assert project(*wrong).code == 2
+
+
+def test_the_drawing_in_the_documents_is_the_one_that_is_printed(project: Project) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "graph-diagrams.md").read_text()
+    graph, code = re.findall(r"cat > tasks/refund/.*? <<'END'\n(.*?)END\n", page, re.DOTALL)
+    (shown,) = re.findall(r"```mermaid\n(.*?)```", page, re.DOTALL)
+    (project.task("refund", code) / "graph.json").write_text(graph)
+    assert project.ok("graph", "refund").out == shown
