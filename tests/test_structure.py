@@ -234,12 +234,11 @@ def test_functions_fit_on_a_screen() -> None:
 
 
 PUBLIC = """
-    Allow CallContext CallError CallStatus Engine Failure HttpSettings InputField KeyValueAdapter Limits
-    LocalService Progress RetryPolicy Run RunnerSettings Secret SequentialError Service ServiceClient
-    Settings
-    StackProcessor StackRun Status Step StorageAdapter SyncEngine SyncRun TaskConfig TaskExecutor TaskFunction TaskRun
-    TryAgain Worker
-    __version__ create_adapter load_settings register_adapter registered_adapters
+    Allow CallContext CallError CallStatus Engine Failure HttpSettings InputField
+    KeyValueAdapter Limits LocalService Progress RetryPolicy Run RunnerSettings Secret
+    SequentialError Service ServiceClient Settings StackProcessor StackRun Status Step
+    StorageAdapter SyncEngine SyncRun TaskConfig TaskExecutor TaskFunction TaskRun TryAgain
+    Worker __version__ create_adapter load_settings register_adapter registered_adapters
 """.split()
 
 

@@ -78,7 +78,7 @@ class RunExistsError(SequentialError):
 
 
 class RunNotCompletedError(SequentialError):
-    """This run has no result: it failed, was cancelled, or goes on."""
+    """The run has no result: it failed, was cancelled, or goes on."""
 
     code = "run_not_completed"
     fault = "task"
