@@ -135,8 +135,8 @@ class _Filling:
 
     def finish(self) -> None:
         """Place all, and fit the box around it."""
-        place(self.layers, self.links, _GAP)
         outer = self.outer
+        place(self.layers, self.links, [chain.items for chain in outer.chains], _GAP)
         items = [item for layer in self.layers for item in layer]
         left = min(item.x - item.width / 2 for item in items) - _PADDING
         right = max(item.x + item.width / 2 for item in items) + _PADDING

@@ -1,14 +1,16 @@
 """Placing boxes in layers: who stands left of whom, and where, so that few lines cross or bend.
 
 Only numbers here; what the boxes mean is for `layout`. The way is Sugiyama's: a line that passes
-layers has a joint in each of them, layers are put in order by the middle of their neighbours, and
-then each box is moved towards its neighbours as far as the others let it.
+layers has a joint in each of them, layers are put in order by the middle of their neighbours, each
+box is moved towards its neighbours as far as the others let it, and lines are made straight where
+nothing is in their way.
 """
 
 from bisect import bisect_right, insort
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import pairwise
+from math import inf
 
 import msgspec
 
@@ -38,8 +40,13 @@ class Link(msgspec.Struct, eq=False):
     lower_offset: float = 0.0
 
 
-def place(layers: Sequence[list[Item]], links: Sequence[Link], gap: float) -> None:
-    """Give every item its `x`, and its layer's `top` and `bottom`. The lists are put in order."""
+def place(
+    layers: Sequence[list[Item]], links: Sequence[Link], lines: Sequence[Sequence[Item]], gap: float
+) -> None:
+    """Give every item its `x`, and its layer's `top` and `bottom`. The layers are put in order.
+
+    `lines` are the items that should stand in a vertical line: the joints of an arrow.
+    """
     above: dict[Item, list[Link]] = defaultdict(list)
     below: dict[Item, list[Link]] = defaultdict(list)
     for link in links:
@@ -47,6 +54,7 @@ def place(layers: Sequence[list[Item]], links: Sequence[Link], gap: float) -> No
         below[link.upper].append(link)
     _order(layers, links, above, below)
     _spread(layers, above, below)
+    _straighten(layers, lines)
     y = 0.0
     for layer in layers:
         height = max((item.height for item in layer), default=0.0)
@@ -134,8 +142,7 @@ def _settle(layer: Sequence[Item], wanted: Sequence[float]) -> None:
     offset = 0.0
     for index, item in enumerate(layer):
         if index:
-            before = layer[index - 1]
-            offset += (before.width + item.width) / 2 + max(before.space, item.space)
+            offset += _distance(layer[index - 1], item)
         offsets.append(offset)
         place, weight, count = wanted[index] - offset, item.weight, 1
         while blocks and blocks[-1][0] > place:
@@ -147,3 +154,36 @@ def _settle(layer: Sequence[Item], wanted: Sequence[float]) -> None:
     places = [place for place, _, count in blocks for _ in range(count)]
     for item, place, distance in zip(layer, places, offsets, strict=True):
         item.x = place + distance
+
+
+def _straighten(layers: Sequence[list[Item]], lines: Sequence[Sequence[Item]]) -> None:
+    """Put the items of each line below one another, in as few pieces as their layers permit."""
+    before: dict[Item, Item] = {}
+    after: dict[Item, Item] = {}
+    for layer in layers:
+        for one, other in pairwise(layer):
+            before[other], after[one] = one, other
+    for line in lines:
+        piece: list[Item] = []
+        least, most = -inf, inf
+        for item in line:
+            low = before[item].x + _distance(before[item], item) if item in before else -inf
+            high = after[item].x - _distance(item, after[item]) if item in after else inf
+            if max(least, low) > min(most, high):
+                _align(piece, least, most)
+                piece, least, most = [], -inf, inf
+            piece.append(item)
+            least, most = max(least, low), min(most, high)
+        _align(piece, least, most)
+
+
+def _align(piece: Sequence[Item], least: float, most: float) -> None:
+    if len(piece) > 1:
+        x = sum(item.x for item in piece) / len(piece)
+        for item in piece:
+            item.x = max(least, min(x, most))
+
+
+def _distance(one: Item, other: Item) -> float:
+    """Between the middles of neighbours, at least."""
+    return (one.width + other.width) / 2 + max(one.space, other.space)
