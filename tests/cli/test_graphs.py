@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sequential.runner.engine import Engine
-from support.command_line import Project
+from support.command_line import Project, Start
 from support.http_api import HttpApi
 
 GRAPH: dict[str, Any] = {
@@ -342,3 +342,38 @@ def test_a_graph_with_mistakes_starts_nothing_and_says_all_of_them(
         '  $.states.approval.after["86400000"]',
     ]
     assert order.run_ids("order") == []
+
+
+def test_a_run_says_what_to_send_and_goes_on_when_it_comes(order: Project, start: Start) -> None:
+    running = start("run", "order", "--input", '{"n": 3}')
+    assert running.popen.stderr is not None
+    lines = iter(running.popen.stderr.readline, "")
+    asked = next(line for line in lines if line.startswith("Waiting"))
+    (run_id,) = order.run_ids("order")
+    command = f"sequential-ecosystem send {run_id} APPROVE --data JSON"
+    assert asked == f"Waiting for the event APPROVE or REJECT. Send: {command}\n"
+    order.ok("send", run_id, "APPROVE")
+    assert json.loads(running.wait().out) == {"shipped": 3}
+
+
+def test_a_paused_run_keeps_the_event(order: Project) -> None:
+    run_id = waiting(order)
+    order.ok("pause", run_id)
+    done = order.ok("send", run_id, "APPROVE")
+    assert f"The run is paused: sequential-ecosystem unpause {run_id}" in done.err
+    order.ok("unpause", run_id)
+    assert order.ok("resume", run_id, "--json").json["result"] == {"shipped": 3}
+
+
+def test_lists_say_in_which_state_a_run_waits(order: Project) -> None:
+    waiting(order)
+    assert "waits in approval" in order.ok("history", "order").out
+    assert "Unfinished: order, waits in approval" in order.ok("list").err
+
+
+def test_the_run_of_a_handler_names_its_parent(order: Project) -> None:
+    run_id = waiting(order)
+    graph = order.ok("show", "order", run_id, "--json").json["graph"]
+    shown = order.ok("show", "order", graph["handlers"][0]["run_id"]).out
+    assert f"parent    {run_id} of order\n" in shown
+    assert "handler   charge\n" in shown

@@ -73,7 +73,7 @@ async def test_an_event_that_is_accepted_is_taken_with_its_data(engine: Engine) 
 async def test_another_is_refused_with_those_that_are(engine: Engine, way: str) -> None:
     run_id = await waiting(engine)
     before = await engine.get_run(run_id)
-    told = "does not accept the event APROVE in order.approval: it accepts APPROVE, REJECT, note.*"
+    told = "does not accept the event APROVE in approval: it accepts APPROVE, REJECT, note.*"
     with pytest.raises(InvalidTransitionError, match=told.replace("*", r"\*")):
         await getattr(engine, way)(run_id, "APROVE", {"by": "Ann"})
     assert await engine.get_run(run_id) == before

@@ -11,7 +11,7 @@ from sequential.cli.usage import WithExample
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sequential.cli.visits import Handler, Story, Taken, Visit
+    from sequential.cli.visits import Handler, Story
     from sequential.core.model import StackRun, TaskRun
     from sequential.runner.engine import Engine
 
@@ -81,12 +81,11 @@ async def load(engine: "Engine", run: "TaskRun", calls: "Sequence[StackRun]") ->
     from sequential.runner.child_runs import child_of
 
     told = story(run, calls, await engine.accepted_events(run.id))
-    root = told.steps[0]["entered"][0] if told.steps and told.steps[0]["entered"] else ""
     children = {child.id: child for child in await engine.list_children(run.id)}
     handlers = []
     for call in machine_calls(calls):
         child = children.get(child_of(call))
-        state = short(call.where.function if call.where else "", root)
+        state = short(call.where.source if call.where else "", told.root)
         of_child = await engine.list_calls(child.id) if child else []
         handlers.append(Handler(state, call, child, of_child))
     return told._replace(handlers=handlers)
@@ -98,10 +97,10 @@ def print_story(story: "Story", now: str) -> None:
 
     if story.visits:
         render.heading("States")
-        _print_visits(story.visits, now)
+        _print_visits(story, now)
     if story.taken:
         render.heading("Transitions")
-        _print_taken(story.taken, now)
+        _print_taken(story, now)
     if story.handlers:
         render.heading("Handlers")
         _print_handlers(story.handlers)
@@ -120,37 +119,37 @@ def awaiting(story: "Story") -> "list[tuple[TaskRun, list[str]]]":
     return found
 
 
-def _print_visits(visits: "Sequence[Visit]", now: str) -> None:
+def _print_visits(story: "Story", now: str) -> None:
     from sequential.cli import render, words
     from sequential.cli.visits import event_words
     from sequential.core import times
 
     rows = []
-    for visit in visits[-MOST:]:
+    for visit in story.visits[-MOST:]:
         spent = max(times.seconds_between(visit.entered_at, visit.left_at or now), 0.0)
         rows.append(
             [
                 output.clean(visit.state),
                 words.moment(visit.entered_at, now),
                 words.duration(spent) + ("" if visit.left_at else " so far"),
-                event_words(visit.event),
+                event_words(visit.event, story.root),
             ]
         )
-    _say_more(len(visits))
+    _say_more(len(story.visits))
     columns = [render.Column("state"), render.Column("entered"), render.Column("time in it")]
     render.table([*columns, render.Column("by", wide=True)], rows)
 
 
-def _print_taken(taken: "Sequence[Taken]", now: str) -> None:
+def _print_taken(story: "Story", now: str) -> None:
     from sequential.cli import render, words
     from sequential.cli.visits import event_words
 
     rows = []
-    for one in taken[-MOST:]:
+    for one in story.taken[-MOST:]:
         targets = "(actions only)" if one.targets is None else f"-> {', '.join(one.targets)}"
         way = output.clean(f"{one.source} {targets}".strip())
-        rows.append([words.moment(one.at, now), event_words(one.event), way])
-    _say_more(len(taken))
+        rows.append([words.moment(one.at, now), event_words(one.event, story.root), way])
+    _say_more(len(story.taken))
     columns = [render.Column("at"), render.Column("event")]
     render.table([*columns, render.Column("transition", wide=True)], rows)
 

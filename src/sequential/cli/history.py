@@ -226,6 +226,7 @@ def _fields(shown: Shown, now: str) -> list[tuple[str, str]]:
     return [
         ("run", run.id),
         ("status", render.status(str(run.status))),
+        ("handler", output.clean(run.config.handler or "")),
         ("parent", f"{run.parent_run_id}{of_task}" if run.parent_run_id else ""),
         ("priority", str(run.priority or "")),
         ("created", words.moment(run.created_at, now)),

@@ -53,6 +53,7 @@ class Story(NamedTuple):
     steps: Sequence[dict[str, Any]]
     accepts: Sequence[str]
     handlers: Sequence[Handler] = ()
+    root: str = ""  # the id of the machine, with which those of its states begin
 
     @property
     def active(self) -> list[str]:
@@ -88,7 +89,7 @@ def story(run: TaskRun, calls: Sequence[StackRun], accepts: Sequence[str]) -> St
     shown = [{**step, "at": _moment(step["at"])} for step in steps]
     for step in shown:
         step.pop("do", None)
-    return Story(visits, named, shown, accepts)
+    return Story(visits, named, shown, accepts, root=root)
 
 
 def _follow(step: dict[str, Any], at: str, known: list[Visit], active: dict[str, int]) -> None:
@@ -126,7 +127,7 @@ def machine_calls(calls: Sequence[StackRun]) -> list[StackRun]:
     return [call for call in calls if call.operation == CHILD]
 
 
-def event_words(event: str) -> str:
+def event_words(event: str, root: str) -> str:
     """An event as people say it: `fetchData done`, `after 1 h`, `APPROVE`."""
     name = event.removeprefix("xstate.")
     if name == event:
@@ -138,4 +139,4 @@ def event_words(event: str) -> str:
         span, _, _ = rest.partition(".")
         return f"after {duration(float(span) / 1000)}" if span.isdigit() else f"after {clean(span)}"
     _, _, whose = rest.partition(".")
-    return clean(f"{whose} {'failed' if kind == 'error' else 'done'}")
+    return clean(f"{short(whose, root)} {'failed' if kind == 'error' else 'done'}")

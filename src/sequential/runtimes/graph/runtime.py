@@ -169,7 +169,7 @@ class GraphRuntime:
                     self._invoke(effect)
                 case effects.TimerEffect():
                     seconds = max(0.0, (effect.due - self._now) / 1000)
-                    self._ask("clock", "sleep", {"seconds": seconds}, effect.key)
+                    self._ask("clock", "sleep", {"seconds": seconds}, effect.key, self._place())
                 case effects.CancelEffect() | effects.UntimerEffect():
                     self._give_up(effect.key)
                 case effects.LogEffect():
@@ -230,8 +230,11 @@ class GraphRuntime:
         self._give_up(EVENTS)
         self._state.accepts = accepts
         if accepts:
-            place = ", ".join(self._graph.innermost(self._state.machine))
-            self._ask("events", "wait", {"any": True, "accepts": accepts}, EVENTS, place)
+            self._ask("events", "wait", {"any": True, "accepts": accepts}, EVENTS, self._place())
+
+    def _place(self) -> str:
+        """The states in which a run waits."""
+        return ", ".join(self._graph.innermost(self._state.machine))
 
     def _turn(self) -> Turn:
         if self._ending() is None:
