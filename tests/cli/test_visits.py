@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sequential.cli.visits import STEP, event_words, story
+from sequential.cli.visits import STEP, Handler, event_words, story
 from sequential.core.model import CallStatus, StackRun, Status, TaskRun
 
 
@@ -59,6 +59,20 @@ def test_visits_end_with_the_run() -> None:
 def test_a_transition_without_targets_is_told_as_such() -> None:
     told = story(run(), [START, note(1, "NOTE", [], [], ("m.a", "NOTE", None))], [])
     assert told.taken == [(at(1), "NOTE", "a", None)]
+
+
+@pytest.mark.parametrize(
+    ("given", "label"),
+    [
+        ({"handler": "fetch_all", "name": "job"}, "a.fetchAll"),
+        ({"handler": "fetchAll", "name": "job"}, "a.fetchAll"),
+        ({"handler": "job", "name": "job"}, "a.fetchAll: job"),
+        ({"name": "other"}, "a.fetchAll: task:other"),
+    ],
+)
+def test_a_handler_is_called_like_its_state(given: dict[str, str], label: str) -> None:
+    call = StackRun("r:1", "r", "tasks.run", CallStatus.PENDING, input=given)
+    assert Handler("a.fetchAll", call, None, ()).label == label
 
 
 def test_a_run_that_has_not_begun_was_in_no_state() -> None:

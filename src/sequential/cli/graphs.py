@@ -75,18 +75,24 @@ def send_command(
         output.hint(f"Whoever drives it goes on: a worker, or {project.program} resume {run.id}")
 
 
-async def load(engine: "Engine", run: "TaskRun", calls: "Sequence[StackRun]") -> "Story":
-    """What a run did in its graph, with its handlers' runs and their calls."""
+async def load(
+    engine: "Engine", run: "TaskRun", calls: "Sequence[StackRun]", *, everything: bool
+) -> "Story":
+    """What a run did in its graph, with its handlers' runs and their calls.
+
+    Unless it is to be `everything`, only of those handlers that `print_story` shows.
+    """
     from sequential.cli.visits import Handler, machine_calls, short, story
     from sequential.runner.child_runs import child_of
 
     told = story(run, calls, await engine.accepted_events(run.id))
     children = {child.id: child for child in await engine.list_children(run.id)}
-    handlers = []
-    for call in machine_calls(calls):
+    handlers, asked = [], machine_calls(calls)
+    shown = {call.id for call in (asked if everything else asked[-MOST:])}
+    for call in asked:
         child = children.get(child_of(call))
         state = short(call.where.source if call.where else "", told.root)
-        of_child = await engine.list_calls(child.id) if child else []
+        of_child = await engine.list_calls(child.id) if child and call.id in shown else []
         handlers.append(Handler(state, call, child, of_child))
     return told._replace(handlers=handlers)
 
@@ -166,8 +172,7 @@ def _print_handlers(handlers: "Sequence[Handler]") -> None:
         details = [f"-> {result}" if result else "", *_calls_of(handler)]
         rows.append(
             [
-                output.clean(handler.state),
-                output.clean(handler.name),
+                output.clean(handler.label),
                 ids[run.id] if run else "",
                 str(run.status if run else call.status),
                 words.duration(words.call_time(call)) if call.status.is_settled else "",
@@ -175,7 +180,7 @@ def _print_handlers(handlers: "Sequence[Handler]") -> None:
             ]
         )
     _say_more(len(handlers))
-    titles = ("state", "handler", "run", "status", "took")
+    titles = ("handler of", "run", "status", "took")
     columns = [render.Column(title, "right" if title == "took" else "left") for title in titles]
     render.table([*columns, render.Column("result, calls", wide=True)], rows)
 

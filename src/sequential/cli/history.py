@@ -88,7 +88,8 @@ def show_command(project: Project, name: str, run_id: str, as_json: bool) -> Non
     from sequential.cli import documents
 
     async def load(engine: "Engine") -> Shown:
-        return await _look_up(engine, await engine.find_run(run_id, name))
+        run = await engine.find_run(run_id, name)
+        return await _look_up(engine, run, everything=as_json)
 
     shown = project.with_engine(load, task=name)
     if as_json:
@@ -98,7 +99,7 @@ def show_command(project: Project, name: str, run_id: str, as_json: bool) -> Non
         _print_run(project, shown)
 
 
-async def _look_up(engine: "Engine", run: "TaskRun") -> Shown:
+async def _look_up(engine: "Engine", run: "TaskRun", *, everything: bool) -> Shown:
     from sequential.cli.words import CHILD
     from sequential.errors import SequentialError
 
@@ -108,7 +109,7 @@ async def _look_up(engine: "Engine", run: "TaskRun") -> Shown:
         from sequential.cli import graphs
         from sequential.cli.visits import STEP
 
-        story = await graphs.load(engine, run, calls)
+        story = await graphs.load(engine, run, calls, everything=everything)
         calls = [call for call in calls if call.operation != STEP]
     has_children = any(call.operation == CHILD for call in calls)
     children = await engine.list_children(run.id) if has_children else []

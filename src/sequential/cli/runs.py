@@ -78,7 +78,8 @@ def run_command(
     live = Live(verbose=verbose, program=project.program)
 
     async def work(engine: "Engine") -> "tuple[TaskRun, int]":
-        recent = await engine.list_runs(name, limit=RECENT)
+        # From the store, since handlers' runs are not worth looking for others behind them.
+        recent = await engine.storage.query_task_runs(task_identifier=name, limit=RECENT)
         await remarks.unfinished(engine, project, recent)
         run = await engine.create_run(name, value)
         return await _drive(engine, run, live)

@@ -8,6 +8,7 @@ from sequential.cli.output import clean
 from sequential.cli.words import CHILD, duration
 from sequential.core import times
 from sequential.core.model import StackRun, TaskRun
+from sequential.core.statechart.handlers import snake_case
 
 STEP = "graph.step"  # the note that tells of one macrostep
 
@@ -43,6 +44,13 @@ class Handler(NamedTuple):
         """The function, or `task:NAME`."""
         given = self.call.input if isinstance(self.call.input, dict) else {}
         return str(given.get("handler") or f"task:{given.get('name')}")
+
+    @property
+    def label(self) -> str:
+        """The state, and what it runs unless that is the function of its name."""
+        own = self.state.rpartition(".")[2]
+        is_own = self.name in (own, snake_case(own))
+        return self.state if is_own else f"{self.state}: {self.name}"
 
 
 class Story(NamedTuple):
