@@ -38,6 +38,13 @@ def test_every_bit_of_the_entropy_but_six_counts() -> None:
     assert len(drawn) == 80 - 6 + 1
 
 
+def test_runs_started_in_the_same_millisecond_sort_in_the_order_of_their_calls() -> None:
+    made = [ids.child_run_id("run", sequence, 1_000) for sequence in range(4096)]
+    assert made == sorted(made)
+    assert ids.child_run_id("run", 4096, 1_000) not in made
+    assert ids.child_run_id("other", 7, 1_000) not in made
+
+
 def test_a_call_has_the_id_of_its_run_and_its_number() -> None:
     assert ids.stack_run_id("r", 12) == "r:12"
 

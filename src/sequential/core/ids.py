@@ -20,8 +20,12 @@ def named_run_id(name: str) -> str:
 
 
 def child_run_id(parent: str, sequence: int, milliseconds: int) -> str:
-    """The id of the run that a call of `parent` starts: the same whenever it is performed."""
-    return run_id(milliseconds, hashlib.sha256(f"{parent}:{sequence}".encode()).digest())
+    """The id of the run that a call of `parent` starts: the same whenever it is performed.
+
+    Those of the same millisecond sort in the order of their calls, up to 4,096 of them.
+    """
+    entropy = hashlib.sha256(f"{parent}:{sequence}".encode()).digest()
+    return run_id(milliseconds, (sequence % 4096).to_bytes(2, "big") + entropy[:8])
 
 
 def stack_run_id(run: str, sequence: int) -> str:

@@ -15,6 +15,7 @@ from sequential.services.base import CallContext, CallError, NotYet, unknown_met
 from sequential.storage.base import StorageAdapter
 
 LOOK_AGAIN = 60.0  # seconds; the word that a child has ended usually comes at once
+AT_ONCE = 1.0  # seconds that a parent waits in memory for a child that is driven beside it
 PART = 0.1  # of the time that a child has taken: one that takes days is not looked at every minute
 DEEPEST = 50  # runs, each started by the one before
 TROUBLE = 5.0  # seconds until the store is asked again after it has failed
@@ -35,7 +36,10 @@ class Create(Protocol):
 
 
 class ChildRuns:
-    """`run(name, input)`. `retry` goes on with a child that failed, `started` is told of each."""
+    """`run(name, input)`. `retry` goes on with a child that failed.
+
+    `started` is told of each, and says whether it is driven in this process.
+    """
 
     name = "tasks"
 
@@ -44,7 +48,7 @@ class ChildRuns:
         storage: StorageAdapter,
         create: Create,
         retry: Callable[[str], Awaitable[TaskRun]],
-        started: Callable[[TaskRun], None],
+        started: Callable[[TaskRun], bool],
         now: Callable[[], str],
     ) -> None:
         self._storage = storage
@@ -144,10 +148,13 @@ class ChildRuns:
         )
 
     def _not_yet(self, child: TaskRun, context: CallContext) -> NotYet:
-        """Have the child driven, and say when to look again at the latest."""
-        self._started(child)
+        """Have the child driven, and say when to look again at the latest.
+
+        The parent of one that may end at once is not parked meanwhile, only to be claimed again.
+        """
+        is_here = self._started(child)
         age = times.seconds_between(context.created_at, self._now())
-        return NotYet(max(LOOK_AGAIN, age * PART))
+        return NotYet(AT_ONCE if is_here and age < AT_ONCE else max(LOOK_AGAIN, age * PART))
 
     async def _child(
         self, name: str, input: dict[str, Any], context: CallContext, timeout: float | None

@@ -100,6 +100,7 @@ class Drive:
         self._advancing = False
         self._turns = 0  # that this drive has committed
         self._stopping = False
+        self._is_parking = False  # what comes now has to be seen by who takes the run next
         self._halted = asyncio.Event()
         self._error: BaseException | None = None
         self._calls.offer(run.events)
@@ -140,6 +141,10 @@ class Drive:
         self._error = self._error or error
         self._changed.set()
         self._halted.set()
+
+    def child_has_ended(self, run_id: str) -> bool:
+        """Take notice of the end of a child; False when the store has to be told instead."""
+        return not (self._stopping or self._is_parking) and self._calls.child_has_ended(run_id)
 
     async def look(self) -> None:
         """Something happened to the run in the store: take in what came from outside."""
@@ -408,6 +413,7 @@ class Drive:
 
     async def _park(self) -> None:
         """Give the run back to storage; calls in progress will be performed again."""
+        self._is_parking = True
         # What comes from now on was not considered, and the commit must not say that it was.
         seen = evolve(self.run, answers=self.answers, expires_at=self._expires_at())
         wake_at = None if self._stopping else self._calls.earliest()

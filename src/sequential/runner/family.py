@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from sequential.core import times
 from sequential.core.model import Status, TaskRun
@@ -15,9 +15,13 @@ from sequential.storage.base import StorageAdapter
 class Family:
     """Tells parents, and ends children that nobody waits for any more."""
 
-    def __init__(self, storage: StorageAdapter, clock: Clock) -> None:
+    def __init__(
+        self, storage: StorageAdapter, clock: Clock, told_here: Callable[[TaskRun], bool]
+    ) -> None:
+        """`told_here` tells the parent of a run without the store, if it can; False: it cannot."""
         self._storage = storage
         self._clock = clock
+        self._told_here = told_here
         self._next: dict[str, asyncio.Task[None]] = {}  # parent -> the telling that comes next
         self._underway: dict[str, asyncio.Task[None]] = {}
 
@@ -42,7 +46,7 @@ class Family:
         Those that end while it is being told are told of together: a thousand children that end
         at the same time are not a thousand changes of their parent, one in the way of the other.
         """
-        if (parent := run.parent_run_id) is None:
+        if (parent := run.parent_run_id) is None or self._told_here(run):
             return
         telling = self._next.get(parent)
         if telling is None:

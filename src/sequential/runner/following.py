@@ -85,10 +85,11 @@ class Following:
             self._again.discard(run_id)
             self.beside(run_id)
 
-    def child(self, child: TaskRun) -> None:
-        """Drive the child of a run that is followed here; workers find theirs."""
+    def child(self, child: TaskRun) -> bool:
+        """Drive the child of a run that is followed here; workers find theirs: then it is False."""
         if child.parent_run_id in self._followed and child.id not in self._followed:
             self.beside(child.id)
+        return child.id in self._followed
 
     async def wait(self, run_id: str, timeout: float | None) -> TaskRun:
         """A run, whoever drives it, when it has ended, or as it is after `timeout` seconds."""

@@ -60,6 +60,7 @@ class OpenCalls:
         self._offered: set[str] = set()
         self._taken: dict[int, str] = {}  # the event that settled a call
         self._told: dict[int, asyncio.Event] = {}  # of the calls that wait for news
+        self._children: dict[str, int] = {}  # child run -> the call that waits for its end
         self._unanswered: set[int] = set()  # of these, the ones that wait for nothing else
 
     @property
@@ -83,6 +84,15 @@ class OpenCalls:
             if not (going_on and call.operation == CHILD and child_of(call) in going_on):
                 told.set()
         self.changed.set()
+
+    def child_has_ended(self, run_id: str) -> bool:
+        """Have the call look at its child run; False when no call waits for this one."""
+        told = self._told.get(self._children.get(run_id, -1))
+        if told is None:
+            return False
+        told.set()
+        self.changed.set()
+        return True
 
     def taken(self, calls: Iterable[StackRun]) -> tuple[str, ...]:
         """The ids of the events that settled these calls."""
@@ -213,9 +223,12 @@ class OpenCalls:
 
     async def _carry_out(self, sequence: int) -> None:
         """One call, all its attempts."""
-        news = asyncio.Event()
+        news, child = asyncio.Event(), ""
         if self._calls[sequence].operation in (EVENT, CHILD):
             self._told[sequence] = news
+        if self._calls[sequence].operation == CHILD:
+            child = child_of(self._calls[sequence])
+            self._children[child] = sequence
         try:
             while not self._calls[sequence].status.is_settled:
                 has_come = await self._wait_until_due(sequence, news)
@@ -233,6 +246,7 @@ class OpenCalls:
             self._fail(error)
         finally:
             self._told.pop(sequence, None)
+            self._children.pop(child, None)
 
     async def _wait_until_due(self, sequence: int, news: asyncio.Event) -> bool:
         """Wait until a call may be performed; True if news has come before that."""

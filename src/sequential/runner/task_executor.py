@@ -83,7 +83,7 @@ class TaskExecutor:
         self._aside = Aside()
         self._drives: dict[str, Drive] = {}
         self._looking: set[asyncio.Task[None]] = set()
-        self.family = Family(storage, clock)
+        self.family = Family(storage, clock, self._tell_here)
         self._in_trouble: set[str] = set()
         self._resting: set[asyncio.Task[None]] = set()
         self._stopped = asyncio.Event()
@@ -192,6 +192,15 @@ class TaskExecutor:
             await cancel([renewal])
             if drive.run.status is Status.RUNNING:
                 await self._give_back(run.id, token)
+
+    def _tell_here(self, child: TaskRun) -> bool:
+        """Tell the drive of a run's parent that it has ended; False if that is not to be found.
+
+        Should the drive come to nothing, who takes over looks at all children. Only if it has lost
+        its lease without knowing is the word lost: then the parent looks by itself after a while.
+        """
+        drive = self._drives.get(child.parent_run_id or "")
+        return drive is not None and drive.child_has_ended(child.id)
 
     async def _is_orphan(self, run: TaskRun) -> bool:
         try:
