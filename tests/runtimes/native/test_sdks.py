@@ -268,7 +268,7 @@ async def job(input):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 async def test_s3(api: HttpApi) -> None:
     """It signs with the time, and asks for leave before it sends the body."""
-    pytest.importorskip("boto3")
+    pytest.importorskip("boto3", reason="14 MB that nothing else here needs: pip install boto3")
     code = """
 import boto3
 
