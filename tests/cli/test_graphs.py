@@ -377,3 +377,21 @@ def test_the_run_of_a_handler_names_its_parent(order: Project) -> None:
     shown = order.ok("show", "order", graph["handlers"][0]["run_id"]).out
     assert f"parent    {run_id} of order\n" in shown
     assert "handler   charge\n" in shown
+
+
+def test_a_handler_that_failed_once_succeeds_when_it_is_retried(
+    order: Project, api: HttpApi
+) -> None:
+    asking = f"await fetch('{api.url}/flaky/order/1', retries=0)"
+    code = CODE.replace(
+        'return {"shipped"', f'({asking}).raise_for_status()\n    return {{"shipped"'
+    )
+    write(order, code, GRAPH)
+    run_id = waiting(order)
+    order.ok("send", run_id, "APPROVE")
+    assert order("resume", run_id).code == 1
+    order.ok("retry", run_id)
+    assert order.ok("resume", run_id, "--json").json["result"] == {"shipped": 3}
+    graph = order.ok("show", "order", run_id, "--json").json["graph"]
+    assert [one["handler"] for one in graph["handlers"]] == ["charge", "ship"]
+    assert api.count("/flaky/order/1") == 2
