@@ -44,6 +44,13 @@ def test_lines_that_can_go_without_crossing_do() -> None:
     assert [link.lower for link in links] == sorted(lower, key=lambda item: item.x)
 
 
+def test_where_on_a_box_lines_begin_decides_their_order() -> None:
+    (wide,), lower = items(0, 1, 100.0), items(1, 4)
+    links = [Link(wide, one, 40.0 - 25 * index) for index, one in enumerate(lower)]
+    place([[wide], lower], links, [], 5.0)
+    assert lower == [link.lower for link in reversed(links)]
+
+
 @pytest.mark.parametrize("seed", range(30))
 def test_nothing_overlaps_whatever_leads_where(seed: int) -> None:
     draw = random.Random(seed)

@@ -102,6 +102,12 @@ def test_regions_stand_side_by_side() -> None:
     assert payment.x + payment.width < stock.x
 
 
+def test_what_nothing_else_leads_to_stays_near() -> None:
+    boxes = by_name(drawn(FULFILMENT))
+    one, other = sorted((boxes["prepare"], boxes["cancelled"]), key=lambda box: box.x)
+    assert other.x - (one.x + one.width) < 150
+
+
 def test_lines_that_meet_a_box_meet_it_at_different_points() -> None:
     states: Graph = {name: {"on": {"GO": "end"}} for name in "abcdef"}
     drawing = drawn({"initial": "a", "states": {**states, "end": {}}})

@@ -78,10 +78,12 @@ def _fill(outer: Frame, routes: Routes, frames: dict[State, Frame]) -> None:
         )
         for one, made in frames.items()
     }
-    work = _Filling(outer, 2 * max(ranks.values()) + 4)
+    legs = routes.legs.get(outer.state, [])
+    turns = any(leg.way == "turn" for leg in legs)  # their labels stand below the last row
+    work = _Filling(outer, 2 * max(ranks.values()) + (4 if turns else 3))
     if outer.state.type == "compound":
         work.point_to(outer.state.first_initial)
-    for leg in routes.legs.get(outer.state, ()):
+    for leg in legs:
         work.lay(leg)
     work.finish()
 
@@ -145,7 +147,7 @@ class _Filling:
         outer.width = right - left + spare
         outer.left = left - spare / 2
         outer.above = outer.header + _BELOW_HEADER - top
-        outer.height = outer.above + bottom + _PADDING
+        outer.height = outer.above + bottom + (0 if self.layers[self.last] else _PADDING)
         outer.ports = {arrow: item.x - outer.left for arrow, item in self.ports.items()}
         if outer.state.type == "parallel":
             for region, item in outer.inner.values():  # side by side, of one height

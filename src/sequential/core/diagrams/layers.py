@@ -14,7 +14,7 @@ from math import inf
 
 import msgspec
 
-_SWEEPS = 12
+_SWEEPS = 13
 _MOST_COUNTED = 4_000  # links whose crossings are counted; more are left in the first order
 
 
@@ -93,7 +93,12 @@ def _sort(layer: list[Item], links: Links, layers: Sequence[list[Item]], *, down
     position = {item: index for index, item in enumerate(layers[number])}
     wanted = {}
     for index, item in enumerate(layer):
-        others = [position[link.upper if down else link.lower] for link in links[item]]
+        others = [
+            position[link.upper] + _share(link.upper, link.upper_offset)
+            if down
+            else position[link.lower] + _share(link.lower, link.lower_offset)
+            for link in links[item]
+        ]
         wanted[item] = sum(others) / len(others) if others else float(index)
     layer.sort(key=wanted.__getitem__)
 
@@ -102,13 +107,24 @@ def _crossings(layers: Sequence[list[Item]], below: Links) -> int:
     count = 0
     for upper, lower in pairwise(layers):
         position = {item: index for index, item in enumerate(lower)}
-        seen: list[int] = []
-        for item in upper:
-            ends = sorted(position[link.lower] for link in below[item])
-            count += sum(len(seen) - bisect_right(seen, end) for end in ends)
-            for end in ends:
-                insort(seen, end)
+        ends = sorted(
+            (
+                index + _share(item, link.upper_offset),
+                position[link.lower] + _share(link.lower, link.lower_offset),
+            )
+            for index, item in enumerate(upper)
+            for link in below[item]
+        )
+        seen: list[float] = []
+        for _, end in ends:
+            count += len(seen) - bisect_right(seen, end)
+            insort(seen, end)
     return count
+
+
+def _share(item: Item, offset: float) -> float:
+    """Where in an item an offset is: from -0.5, its left, to 0.5."""
+    return offset / item.width if item.width else 0.0
 
 
 def _spread(layers: Sequence[list[Item]], above: Links, below: Links) -> None:
@@ -129,7 +145,8 @@ def _spread(layers: Sequence[list[Item]], above: Links, below: Links) -> None:
 def _wanted(item: Item, above: Sequence[Link], below: Sequence[Link]) -> float:
     places = [link.upper.x + link.upper_offset - link.lower_offset for link in above]
     places += [link.lower.x + link.lower_offset - link.upper_offset for link in below]
-    return sum(places) / len(places) if places else item.x
+    # What nothing holds on this side is drawn towards the middle, or it would drift away.
+    return sum(places) / len(places) if places else 0.7 * item.x
 
 
 def _settle(layer: Sequence[Item], wanted: Sequence[float]) -> None:
