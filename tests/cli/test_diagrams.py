@@ -93,9 +93,13 @@ def test_the_schema_belongs_to_no_task(project: Project) -> None:
         assert project(*wrong).code == 2
 
 
-def test_the_drawing_in_the_documents_is_the_one_that_is_printed(project: Project) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "graph-diagrams.md").read_text()
+def test_the_drawings_in_the_documents_are_those_that_are_made(project: Project) -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    page = (docs / "graph-diagrams.md").read_text()
     graph, code = re.findall(r"cat > tasks/refund/.*? <<'END'\n(.*?)END\n", page, re.DOTALL)
     (shown,) = re.findall(r"```mermaid\n(.*?)```", page, re.DOTALL)
     (project.task("refund", code) / "graph.json").write_text(graph)
     assert project.ok("graph", "refund").out == shown
+    assert project.ok("graph", "refund", "--svg").out == (docs / "refund.svg").read_text(), (
+        "drawn otherwise now: look whether it is better, and put the new one there"
+    )

@@ -66,9 +66,10 @@ def test_people_who_hear_it_learn_the_same() -> None:
     assert title.text == "Parcels"
     said = (text.text or "").splitlines()
     assert "A graph of 16 states." in said
-    assert "Active: fulfilment.ship." in said
-    assert "fulfilment.prepare.stock begins in picking." in said
-    assert "fulfilment.prepare.stock.picking leads to fulfilment.refused (after 1 d)." in said
+    assert "It begins in prepare." in said
+    assert "Active: ship." in said
+    assert "prepare.stock begins in picking." in said
+    assert "prepare.stock.picking leads to refused (after 1 d)." in said
 
 
 def classes(text: str) -> dict[str, str]:
@@ -82,10 +83,10 @@ def test_where_a_run_is_and_was_is_marked() -> None:
                         "fulfilment.ship")})  # fmt: skip
     text = svg(chart(FULFILMENT), Marks(frozenset({"fulfilment.ship"}), visited, taken))
     marked = classes(text)
-    assert marked["fulfilment.ship: Hand it over."] == "box visited active"
-    assert marked["fulfilment.prepare"] == "box outer visited"
-    assert marked["fulfilment.refused"] == "box final"
-    assert marked["fulfilment.prepare.payment"] == "box outer region"
+    assert marked["ship: Hand it over."] == "box visited active"
+    assert marked["prepare"] == "box outer visited"
+    assert marked["refused"] == "box final"
+    assert marked["prepare.payment"] == "box outer region"
     assert text.count('class="line taken"') == 1
 
 

@@ -120,8 +120,8 @@ def _parts(drawing: Drawing, marks: Marks) -> Iterator[str]:
 def _box(box: Box, marks: Marks) -> Iterator[str]:
     state = box.state
     classes = " ".join(_classes(state, marks))
-    about = f"{state.id}: {state.description}" if state.description else state.id
-    yield f"<g><title>{_text(about)}</title>"
+    about = [box.title if state.parent is None else _path_to(state), state.description]
+    yield f"<g><title>{_text(': '.join(filter(None, about)))}</title>"
     round_ = 15 if state.type == "history" else 8
     yield _rectangle(classes, box.x, box.y, box.width, box.height, round_)
     if state.type == "final":
@@ -209,16 +209,23 @@ def _label(line: Line) -> Iterator[str]:
 def _sentences(chart: Chart, drawing: Drawing, marks: Marks) -> Iterator[str]:
     """The graph in words: what a screen reader says."""
     yield f"A graph of {len(chart.states) - 1} states."
-    here = [state.id for state in chart.states if state.id in marks.active and state.is_atomic]
+    here = [_path_to(state) for state in chart.states if state.id in marks.active]
     if here:
-        yield f"Active: {', '.join(here)}."
+        yield f"Active: {', '.join(here[1:] or here)}."
     for state in chart.states:
         if state.initial is not None:
-            yield f"{state.id} begins in {state.initial.name}."
+            yield f"{_path_to(state)} begins in {state.initial.name}."
     for line in drawing.lines:
         arrow = line.arrow
         of = f" ({', '.join(arrow.labels)})" if arrow.labels else ""
-        yield f"{arrow.source.id} leads to {arrow.target.id}{of}."
+        yield f"{_path_to(arrow.source)} leads to {_path_to(arrow.target)}{of}."
+
+
+def _path_to(state: State) -> str:
+    """The names that lead to a state, without the machine's."""
+    if state.parent is None:
+        return "It"
+    return ".".join(one.name for one in [*reversed([*state.ancestors()][:-1]), state])
 
 
 def _text(text: str) -> str:
