@@ -24,7 +24,9 @@ from sequential.runner.engine import Engine
 from sequential.runtimes.sandbox import runtime  # noqa: F401 - imported before the forks
 from sequential.services.base import CallContext
 
-OPERATIONS = ("claim", "renew", "release", "commit", "amend", "create_task_run", "store_snapshot")
+OPERATIONS = (
+    "claim", "renew", "release", "commit", "amend", "create_task_run", "store_snapshot", "change",
+)  # fmt: skip
 
 CHILD = "async def child(input):\n    return await services.note.down(input['n'])\n"
 TASKS = {
@@ -65,6 +67,76 @@ OTHERS = {
     "waits": "async def waits():\n    await wait_for_event('never')\n",
     "moody": "async def moody():\n    return await services.note.fails_once('third')\n",
 }
+
+
+HANDLERS = """
+async def noted(n):
+    return await services.note.down(n)
+
+async def waits():
+    await wait_for_event('never')
+"""
+
+
+def noting(n: Any, target: str, **more: Any) -> dict[str, Any]:
+    """A state whose handler notes something, and keeps it in the context."""
+    kept = {"type": "assign", "params": {f"kept_{n}": {"$expr": "event.output"}}}
+    done = {"target": target, "actions": kept}
+    return {"invoke": {"src": "noted", "input": n, "onDone": done}, **more}
+
+
+END = {"type": "final"}
+GRAPHS: dict[str, dict[str, Any]] = {
+    "regions": {
+        "initial": "both",
+        "states": {
+            "both": {
+                "type": "parallel",
+                "states": {
+                    "left": {
+                        "initial": "a",
+                        "states": {"a": noting(1, "b"), "b": {"after": {"20": "end"}}, "end": END},
+                    },
+                    "right": {
+                        "initial": "a",
+                        "states": {"a": noting(2, "b"), "b": noting(3, "end"), "end": END},
+                    },
+                },
+                "onDone": "last",
+            },
+            "last": noting(4, "over"),
+            "over": END,
+        },
+        "output": {"$expr": "[context.kept_1, context.kept_2, context.kept_3, context.kept_4]"},
+    },
+    "left": {
+        "initial": "work",
+        "states": {
+            "work": {"invoke": {"src": "waits"}, "after": {"20": "next"}},
+            "next": noting("late", "over"),
+            "over": END,
+        },
+        "output": {"$expr": "context.kept_late"},
+    },
+    "events": {
+        "initial": "first",
+        "states": {
+            "first": {"on": {"x": "work"}},
+            "work": noting(1, "second"),
+            "second": {
+                "on": {
+                    "x": {
+                        "target": "over",
+                        "actions": {"type": "assign", "params": {"x": {"$expr": "event.data"}}},
+                    }
+                }
+            },
+            "over": END,
+        },
+        "output": {"$expr": "[context.kept_1, context.x]"},
+    },
+}
+TASKS |= dict.fromkeys(GRAPHS, HANDLERS)
 
 
 class Note:
@@ -135,7 +207,9 @@ async def create(folder: Path, shape: str, note: Note) -> str:
     async with opened(folder, note) as engine:
         kind = "native" if shape.startswith("native-") else "sandbox"
         for name, code in {**OTHERS, "job": TASKS[shape.removeprefix("native-")]}.items():
-            await engine.store_task(name, code, TaskConfig(name=name, runtime=kind))
+            graph = GRAPHS.get(shape.removeprefix("native-")) if name == "job" else None
+            text = json.dumps(graph) if graph else None
+            await engine.store_task(name, code, TaskConfig(name=name, runtime=kind, graph=text))
         return str((await engine.create_run("job")).id)
 
 
@@ -220,6 +294,7 @@ SCENES = {
     "early": early,
     "parked": parked,
     "driven": driven,
+    "events": early,
     "cancelled": cancelled,
     "retried": retried,
 }

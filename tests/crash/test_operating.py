@@ -23,16 +23,24 @@ RESULTS: dict[str, Any] = {
     "children": [0, 1, 2],
     "cancelled": None,
     "retried": ["first", "second", "third"],
+    "regions": [1, 2, 3, 4],
+    "left": "late",
+    "events": [1, 2],
 }
-RESULTS |= {f"native-{shape}": RESULTS[shape] for shape in ("parked", "driven", "late", "retried")}
+RESULTS |= {
+    f"native-{shape}": RESULTS[shape] for shape in ("parked", "driven", "late", "retried", "left")
+}
 CHILDREN = {
     "children": [["child", "completed"]] * 3,
     "retried": [["moody", "completed"]],
     "native-retried": [["moody", "completed"]],
+    "regions": [["job", "completed"]] * 4,
+    "events": [["job", "completed"]],
 }
-LONGEST = ("children", "retried", "native-driven", "native-retried")
+LONGEST = ("children", "retried", "native-driven", "native-retried", "left")
 # The longest ones on SQLite, all others on the folder: each store has its own tests for kills.
 PLACES = [("sqlite" if one in LONGEST else "default", one) for one in RESULTS]
+PLACES.append(("sqlite", "regions"))
 
 
 def reports(folder: Path, adaptor: str, shape: str) -> list[dict[str, Any]]:
@@ -61,10 +69,13 @@ def test_what_comes_from_outside_survives_a_kill_after_every_operation(
 
 
 def check_children(report: dict[str, Any], shape: str, at: str) -> None:
-    """One child for each call; a parent that was cancelled at once may not have come to it."""
+    """One child for each call, unless this was given up before it was performed."""
     if shape == "cancelled":
         assert {tuple(child) for child in report["children"]} <= {("waits", "cancelled")}, at
         assert len(report["children"]) <= 2, at
+    elif shape.endswith("left"):  # a late timer may be quicker than the handler
+        ended = [status for _, status in report["children"]]
+        assert ended in (["cancelled", "completed"], ["completed"]), at
     else:
         assert report["children"] == CHILDREN.get(shape, []), at
 
@@ -72,8 +83,9 @@ def check_children(report: dict[str, Any], shape: str, at: str) -> None:
 def check_deliveries(report: dict[str, Any], at: str) -> None:
     """Every outcome of a run that has completed was delivered once."""
     if report["status"] == "completed":
-        places = [(turn, order) for _, _, turn, order in report["calls"]]
-        assert None not in [turn for turn, _ in places], at
+        known = [(turn, order) for _, _, turn, order in report["calls"]]
+        assert None not in [turn for turn, _ in known], at
+        places = [(turn, order) for turn, order in known if order is not None]  # not given up
         assert len(set(places)) == len(places), at
 
 

@@ -5,6 +5,8 @@ performs the call again to fetch the result. Should that word be lost, the paren
 after a while.
 """
 
+import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -97,7 +99,7 @@ class ChildRuns:
         try:
             child = await self._storage.get_task_run(run_id)
             if child is None:
-                child = await self._create_handler(run_id, given, context)
+                child = await _whole(self._create_handler(run_id, given, context))
             elif context.retried and child.status in (Status.FAILED, Status.CANCELLED):
                 child = await self._retry(run_id)
         except StorageError:
@@ -165,7 +167,7 @@ class ChildRuns:
             await self._check_depth(name, context.run_id)
             place = {"run_id": run_id, "parent_run_id": context.run_id}
             try:
-                return await self._create(name, input, timeout=timeout, **place)
+                return await _whole(self._create(name, input, timeout=timeout, **place))
             except RunExistsError:
                 child = await self._storage.get_task_run(run_id)
                 assert child is not None
@@ -190,6 +192,20 @@ class ChildRuns:
 
     async def close(self) -> None:
         pass
+
+
+async def _whole(creating: Awaitable[TaskRun]) -> TaskRun:
+    """Create a child even if its call is given up meanwhile: who does that then ends the child."""
+    task = asyncio.ensure_future(creating)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done():
+            with contextlib.suppress(asyncio.CancelledError):  # once is enough
+                await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # or asyncio reports that nobody asked for it
+        raise
 
 
 def child_of(call: StackRun) -> str:
