@@ -356,6 +356,18 @@ def test_a_run_says_what_to_send_and_goes_on_when_it_comes(order: Project, start
     assert json.loads(running.wait().out) == {"shipped": 3}
 
 
+def test_wait_says_what_to_send(order: Project, start: Start) -> None:
+    run_id = waiting(order)
+    watching = start("wait", run_id, "--json")
+    assert watching.popen.stderr is not None
+    lines = iter(watching.popen.stderr.readline, "")
+    typed = f"sequential-ecosystem send {run_id} APPROVE --data JSON"
+    assert next(line for line in lines if line.startswith("Send")) == f"Send: {typed}\n"
+    order.ok("send", run_id, "REJECT")
+    order.ok("resume", run_id)
+    assert json.loads(watching.wait().out)["result"] == {"n": 3}
+
+
 def test_a_paused_run_keeps_the_event(order: Project) -> None:
     run_id = waiting(order)
     order.ok("pause", run_id)

@@ -133,9 +133,10 @@ async def _tell_of_events(
 
     calls, now = await engine.list_calls(run.id), engine.now()
     awaited = [name for name in words.unanswered_events(run, calls) if name not in told]
-    if awaited and words.is_patient(run, calls, now):
+    has_graph = run.config.graph is not None  # which may wait for a time at the same time
+    if awaited and (has_graph or words.is_patient(run, calls, now)):
         told.update(awaited)
-        output.hint(words.sentence(run, calls, now, is_driven=False))
+        output.hint(words.sentence(run, calls, now, is_driven=has_graph))
         for line in words.answers(project.program, run, awaited):
             output.hint(line)
 
