@@ -407,3 +407,27 @@ def test_a_handler_that_failed_once_succeeds_when_it_is_retried(
     graph = order.ok("show", "order", run_id, "--json").json["graph"]
     assert [one["handler"] for one in graph["handlers"]] == ["charge", "ship"]
     assert api.count("/flaky/order/1") == 2
+
+
+def test_names_of_a_graph_play_no_tricks_on_a_terminal(project: Project) -> None:
+    hostile = "\x1b]0;title\x07\x9b31m\u202e\r\n"
+    states = {
+        f"a{hostile}": {"on": {f"GO{hostile}": f"b{hostile}", "END": f"c{hostile}"}},
+        f"b{hostile}": {"always": f"a{hostile}"},
+        f"c{hostile}": {"type": "final"},
+    }
+    write(project, "def main():\n    pass\n", {"initial": f"a{hostile}", "states": states})
+    run_id = project.ok("submit", "order").out.strip()
+    project.ok("worker", "--until-idle")
+    shown = [
+        project("show", "order", run_id),
+        project("send", run_id, f"NO{hostile}"),
+        project("history", "order"),
+        project("describe", "order"),
+        project("run", "order", "--dry-run"),
+    ]
+    project.ok("send", run_id, "END")
+    project.ok("worker", "--until-idle")
+    shown.append(project("show", "order", run_id))
+    for done in shown:
+        assert not set("\x1b\x07\x9b\u202e\r") & set(done.out + done.err)
