@@ -12,5 +12,6 @@ for measurement in (
     "edge",
     "memory",
     "statechart",
+    "graphs",
 ):
     subprocess.run([sys.executable, "-m", f"bench.{measurement}"], check=True)
