@@ -22,6 +22,8 @@ class MemoryAdapter(StorageAdapter):
         super().__init__()
         self._runs: dict[str, TaskRun] = {}
         self._calls: dict[str, dict[str, StackRun]] = {}
+        self._open: dict[str, dict[str, None]] = {}  # run -> its calls that were not delivered
+        self._turns: dict[str, int] = {}  # run -> the last turn in which a call was delivered
         self._functions: dict[str, TaskFunction] = {}
         self._snapshots: dict[str, Snapshot] = {}
         self._logs: dict[str, list[LogLine]] = {}
@@ -31,7 +33,7 @@ class MemoryAdapter(StorageAdapter):
         if run.id in self._runs:
             raise RunExistsError(f"run {run.id} exists already")
         self._runs[run.id] = run
-        self._calls[run.id] = {}
+        self._calls[run.id], self._open[run.id], self._turns[run.id] = {}, {}, 0
         self._announce(run.id)
         return run
 
@@ -52,7 +54,7 @@ class MemoryAdapter(StorageAdapter):
         self._remove(run_id)
 
     def _remove(self, run_id: str) -> None:
-        del self._runs[run_id], self._calls[run_id]
+        del self._runs[run_id], self._calls[run_id], self._open[run_id], self._turns[run_id]
         self._snapshots.pop(run_id, None)
         self._logs.pop(run_id, None)
 
@@ -77,8 +79,17 @@ class MemoryAdapter(StorageAdapter):
     async def create_stack_run(self, call: StackRun) -> StackRun:
         if call.task_run_id not in self._runs:
             raise RunNotFoundError(f"there is no run {call.task_run_id}")
-        self._calls[call.task_run_id][call.id] = call
+        self._keep(call)
         return call
+
+    def _keep(self, call: StackRun) -> None:
+        run_id = call.task_run_id
+        self._calls[run_id][call.id] = call
+        if call.delivered_turn is None:
+            self._open[run_id][call.id] = None
+        else:
+            self._open[run_id].pop(call.id, None)
+            self._turns[run_id] = max(self._turns[run_id], call.delivered_turn)
 
     async def get_stack_run(self, call_id: str) -> StackRun | None:
         return self._calls.get(call_id.partition(":")[0], {}).get(call_id)
@@ -87,17 +98,31 @@ class MemoryAdapter(StorageAdapter):
         call = await self.get_stack_run(call_id)
         if call is None:
             raise StorageError(f"there is no call {call_id}")
-        self._calls[call.task_run_id][call_id] = call = evolve(call, **changes)
+        self._keep(call := evolve(call, **changes))
         return call
 
     async def delete_stack_run(self, call_id: str) -> None:
-        self._calls.get(call_id.partition(":")[0], {}).pop(call_id, None)
+        run_id = call_id.partition(":")[0]
+        self._calls.get(run_id, {}).pop(call_id, None)
+        self._open.get(run_id, {}).pop(call_id, None)
 
     async def query_stack_runs(self, **filters: Any) -> list[StackRun]:
         run_id = filters.get("task_run_id")
         groups = [self._calls.get(run_id, {})] if isinstance(run_id, str) else self._calls.values()
         found = [call for group in groups for call in group.values() if matches(call, filters)]
         return sorted(found, key=lambda call: (call.task_run_id, call.sequence))
+
+    async def load_calls(self, run_id: str, after: int = 0) -> list[StackRun]:
+        known = self._calls.get(run_id, {})
+        if after >= self._turns.get(run_id, 0):  # as most often: only open calls are looked at
+            found = [known[call_id] for call_id in self._open.get(run_id, ())]
+        else:
+            found = [
+                call
+                for call in known.values()
+                if call.delivered_turn is None or call.delivered_turn > after
+            ]
+        return sorted(found, key=lambda call: call.sequence)
 
     async def store_task_function(self, function: TaskFunction) -> TaskFunction:
         check_task_name(function.identifier)
