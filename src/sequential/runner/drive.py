@@ -345,7 +345,11 @@ class Drive:
             evolve(call, delivered_turn=number, delivered_order=order, delivered_at=now)
             for order, call in enumerate(batch)
         ]
-        requested = [self._request(call, number, now, wanted=waits) for call in turn.calls]
+        notes = set(turn.notes)
+        requested = [
+            self._request(call, number, now, wanted=waits and call.sequence not in notes)
+            for call in turn.calls
+        ]
         self._calls.give_back(turn.dropped)
         left_alone = self._calls.children_of(turn.dropped)
         dropped = self._dropped(turn.dropped, requested, number, now)
