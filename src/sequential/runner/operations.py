@@ -89,9 +89,8 @@ class Operations:
         event = RunEvent(event_id, name, times.to_text(now), tree)
         if run.config.graph is not None:
             check_name(name)
-            return await self._answer_once(run.id, event)
-        if answer_id is not None:
-            return await self._answer_once(run.id, event)
+        if run.config.graph is not None or answer_id is not None:
+            return await self._answer_once(run.id, event, may_be_known=answer_id is not None)
         return await self._storage.answer(run.id, event, event.at)
 
     async def send(self, run: TaskRun, name: str, data: Any, event_id: str | None) -> TaskRun:
@@ -102,7 +101,7 @@ class Operations:
             )
         return await self.answer(run, name, data, event_id)
 
-    async def _answer_once(self, run_id: str, event: RunEvent) -> TaskRun:
+    async def _answer_once(self, run_id: str, event: RunEvent, *, may_be_known: bool) -> TaskRun:
         """Add an event unless the run has or had it: `OpenCalls` notes in a call what answered it.
 
         The amendment is refused when anything came in between, so that of two deliveries at the
@@ -112,10 +111,7 @@ class Operations:
             run = await self._storage.get_task_run(run_id)
             if run is None:
                 raise RunNotFoundError(f"there is no run {run_id}")
-            waits = await self._storage.query_stack_runs(task_run_id=run_id, operation=EVENT)
-            if event.id in {known.id for known in run.events} or event.id in {
-                wait.parent_stack_run_id for wait in waits
-            }:
+            if may_be_known and await self._has_had(run, event):
                 return run
             changed, _ = apply(run, Happening(Event.ANSWER), event.at)
             if run.config.graph is not None:
@@ -127,6 +123,13 @@ class Operations:
                 continue
             except RunBusyError:  # a folder, and the run is driven by another process
                 return await self._storage.answer(run_id, event, event.at)
+
+    async def _has_had(self, run: TaskRun, event: RunEvent) -> bool:
+        """Whether an event has come before; all calls are looked at that waited for one."""
+        if event.id in {known.id for known in run.events}:
+            return True
+        waits = await self._storage.query_stack_runs(task_run_id=run.id, operation=EVENT)
+        return event.id in {wait.parent_stack_run_id for wait in waits}
 
     async def ended_before(
         self, moment: str, task: str | None, statuses: Collection[Status] = FINAL
