@@ -40,9 +40,10 @@ from sequential.errors import (
     RuntimeDiedError,
 )
 from sequential.runner.cancelling import cancel
+from sequential.runner.child_runs import child_of
 from sequential.runner.clock import Clock
 from sequential.runner.live_program import LiveProgram
-from sequential.runner.open_calls import OpenCalls, cancelled, earliest
+from sequential.runner.open_calls import CHILD, OpenCalls, cancelled, earliest
 from sequential.runner.progress import Observer, Progress, Step
 from sequential.runner.service_client import ServiceClient
 from sequential.runner.settings import RunnerSettings
@@ -52,6 +53,7 @@ T = TypeVar("T")
 
 GRACE = 0.005  # seconds a program keeps its room in any case: many calls are answered by then
 ORPHAN_LOOK = 3600.0  # seconds; usually who ends a parent ends its children
+RECENT = 3  # turns in which a child may have been given up that goes on all the same
 MANY = 5  # child runs that are looked at together
 LINGER = 5.0  # seconds that a program goes on computing after its run was to stop
 REPLAY_COST = 150e-6  # seconds to replay a turn, about; compared with the cost of a snapshot
@@ -168,11 +170,10 @@ class Drive:
 
     async def _end_forgotten_children(self) -> None:
         """A process may have died between the turn that gave up a child and the child's end."""
-        wanted = self._calls.children_of()
-        going_on = await self._storage.query_task_runs(
-            parent_run_id=self.run.id, status=[one for one in Status if not one.is_final]
-        )
-        await self._abandon([child.id for child in going_on if child.id not in wanted])
+        calls = await self._storage.load_calls(self.run.id, max(0, self.run.turn - RECENT))
+        given_up = [call for call in calls if call.operation == CHILD and _is_given_up(call)]
+        children = [await self._storage.get_task_run(child_of(call)) for call in given_up]
+        await self._abandon([one.id for one in children if one and not one.status.is_final])
 
     async def _children_going_on(self) -> set[str]:
         """The child runs that need no look, when looking at all of them would take long."""
@@ -519,6 +520,10 @@ class Drive:
 
     def _tell(self, step: Step, call: StackRun | None = None, text: str = "") -> None:
         self._observer(Progress(step, self.run, call, text))
+
+
+def _is_given_up(call: StackRun) -> bool:
+    return call.delivered_turn is not None and call.delivered_order is None
 
 
 def _settle_notes(numbers: Sequence[int], requested: list[StackRun], turn: int, now: str) -> None:
