@@ -81,6 +81,7 @@ class Drive:
         self._abandon = abandon  # ends child runs that nobody waits for any more
         self.run = run
         self._token = run.lease_token
+        self.held_until = run.lease_until or ""  # until then nobody else can have taken the run
         self._program = program
         self._storage = storage
         self._client = client

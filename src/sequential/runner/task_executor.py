@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import secrets
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,15 +15,18 @@ from sequential.core.transitions import Event, Happening
 from sequential.errors import (
     InvalidTaskError,
     LeaseLostError,
+    RunBusyError,
     RunExistsError,
     SequentialError,
     StorageError,
+    TaskLimitError,
 )
 from sequential.runner.aside import Aside
 from sequential.runner.cancelling import cancel
 from sequential.runner.clock import Clock, SystemClock
 from sequential.runner.drive import Drive
 from sequential.runner.family import Family
+from sequential.runner.holder import has_died, new_token
 from sequential.runner.keystore import Keystore
 from sequential.runner.live_program import LiveProgram
 from sequential.runner.new_run import new_run
@@ -38,6 +40,7 @@ from sequential.services.base import Service
 from sequential.services.registry import Services
 from sequential.storage.base import StorageAdapter
 
+BURIAL = 5.0  # seconds between two looks for leases of processes that have died here
 REST = 10.0  # seconds that a run is left alone after trouble with the store
 
 
@@ -87,6 +90,7 @@ class TaskExecutor:
         self._in_trouble: set[str] = set()
         self._resting: set[asyncio.Task[None]] = set()
         self._stopped = asyncio.Event()
+        self._next_look = 0.0
         self._executing = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -108,13 +112,41 @@ class TaskExecutor:
         or paused, `LeaseLostError` when another worker took it over meanwhile, and
         `StorageError` when a commit failed; then nothing of the last step was written.
         """
-        token = secrets.token_hex(8)
+        token = new_token()
         with self._busy():
             if isinstance(task_run, TaskRun):
                 await self._write(task_run, task_code)
                 task_run = task_run.id
-            run = await self._storage.claim(task_run, token, self._now(), self._lease_end())
+            run = await self._claim(task_run, token)
             return await self._execute_claimed(run, budget)
+
+    async def _claim(self, run_id: str, token: str) -> TaskRun:
+        try:
+            return await self._storage.claim(run_id, token, self._now(), self._lease_end())
+        except TaskLimitError:
+            raise
+        except RunBusyError:
+            run = await self._storage.get_task_run(run_id)
+            if run is None or not await self._is_freed(run):
+                raise
+            return await self._storage.claim(run_id, token, self._now(), self._lease_end())
+
+    async def _is_freed(self, run: TaskRun) -> bool:
+        """Give back a lease whose process has died on this machine; False if there is none."""
+        if run.lease_token is None or not has_died(run.lease_token):
+            return False
+        if not await self._storage.is_leased(run, self._now()):
+            return False  # anybody may claim it already
+        await self._storage.release(run.id, run.lease_token)
+        return True
+
+    async def _free_the_dead(self) -> None:
+        """Give back all such leases, now and then."""
+        if time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + BURIAL
+        for run in await self._storage.query_task_runs(status=Status.RUNNING):
+            await self._is_freed(run)
 
     async def _write(self, run: TaskRun, code: str | None) -> None:
         """Have a run in the store."""
@@ -132,7 +164,8 @@ class TaskExecutor:
         self, limit: int, tasks: Sequence[str] | None, without: Collection[str] = ()
     ) -> list[TaskRun]:
         """Take the leases of runs that are due; each is to be given to `execute_claimed`."""
-        token = secrets.token_hex(8)
+        token = new_token()
+        await self._free_the_dead()
         now, end = self._now(), self._lease_end()
         return await self._storage.claim_due(token, now, end, limit, tasks, without)
 
@@ -196,11 +229,13 @@ class TaskExecutor:
     def _tell_here(self, child: TaskRun) -> bool:
         """Tell the drive of a run's parent that it has ended; False if that is not to be found.
 
-        Should the drive come to nothing, who takes over looks at all children. Only if it has lost
-        its lease without knowing is the word lost: then the parent looks by itself after a while.
+        Should the drive come to nothing, who takes over looks at all children. One whose lease may
+        be over, since this process was frozen for instance, does not count: another may have it.
         """
         drive = self._drives.get(child.parent_run_id or "")
-        return drive is not None and drive.child_has_ended(child.id)
+        if drive is None or drive.held_until <= self._now():
+            return False
+        return drive.child_has_ended(child.id)
 
     async def _is_orphan(self, run: TaskRun) -> bool:
         try:
@@ -266,7 +301,9 @@ class TaskExecutor:
         while True:
             await self._clock.wait(never, self._settings.lease / 3)
             try:
-                answers = await self._storage.renew(drive.run.id, token, self._lease_end())
+                end = self._lease_end()
+                answers = await self._storage.renew(drive.run.id, token, end)
+                drive.held_until = end
                 if answers != drive.answers:
                     await drive.look()
             except LeaseLostError as error:
