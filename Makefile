@@ -36,7 +36,7 @@ format: $(STAMP)  ## put the formatting right
 	$(RUN) -m ruff format .
 
 chaos: $(STAMP)  ## kill and freeze workers for a minute per store, more than `make test` does
-	CHAOS_SECONDS=60 $(RUN) -m pytest -n 1 tests/chaos
+	CHAOS_SECONDS=60 $(RUN) -m pytest -n 1 tests/chaos tests/flow/test_executor_crash.py
 
 oracle: $(STAMP)  ## compare 5,000 random state graphs with XState (`make test` does 300)
 	PYTHONPATH=tests $(RUN) -m statechart_oracle

@@ -155,6 +155,9 @@ class Missing:
         if name == sys.argv[2]:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
+package = sys.argv[2]
+for name in [n for n in sys.modules if n == package or n.startswith(package + ".")]:
+    del sys.modules[name]  # a .pth file of some package of Google has loaded it already
 sys.meta_path.insert(0, Missing())
 from sequential.errors import ConfigError
 from sequential.storage.registry import create_adapter
