@@ -69,6 +69,15 @@ class ValkeyServer:
 
     def start(self, *, is_ready: bool = True) -> None:
         """Start it; with `is_ready` False it may still be loading its data when this returns."""
+        for _ in range(3):
+            with contextlib.suppress(
+                RuntimeError
+            ):  # a fork beside threads of grpc may come to grief
+                self._start(is_ready=is_ready)
+                return
+        self._start(is_ready=is_ready)
+
+    def _start(self, *, is_ready: bool) -> None:
         folder = {"dir": self.folder, "unixsocket": self.socket}
         arguments = [
             part for name, value in (folder | self.options).items() for part in (f"--{name}", value)

@@ -14,6 +14,7 @@ from sequential.errors import ConfigError
 
 T = TypeVar("T")
 
+LOOK = 0.5  # seconds after which who waits looks whether Ctrl-C was pressed
 PATIENCE = 10.0  # seconds for what is left to do when a program ends without closing
 
 
@@ -47,6 +48,9 @@ class LoopThread:
             )
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
+            # Ctrl-C may be told to another thread, and wakes nobody who waits without an end.
+            while not future.done():
+                concurrent.futures.wait([future], LOOK)
             return future.result()
         except BaseException:
             future.cancel()
