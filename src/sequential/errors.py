@@ -2,7 +2,7 @@
 
 The docstring of a class is its default message and names the fix. `code` is stable, for machines;
 `fault` says who can mend it: the `caller` (wrong use), the `task` (its code) or the `engine`
-(storage, host, this package).
+(storage, host, this package). `http_status` is what a server answers with.
 """
 
 import inspect
@@ -16,6 +16,7 @@ class SequentialError(Exception):
 
     code: ClassVar[str] = "error"
     fault: ClassVar[Fault] = "engine"
+    http_status: ClassVar[int] = 500
 
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message or inspect.cleandoc(type(self).__doc__ or ""))
@@ -26,6 +27,7 @@ class InvalidNameError(SequentialError):
 
     code = "invalid_name"
     fault = "caller"
+    http_status = 400
 
 
 class InvalidInputError(SequentialError):
@@ -33,6 +35,7 @@ class InvalidInputError(SequentialError):
 
     code = "invalid_input"
     fault = "caller"
+    http_status = 400
 
 
 class InvalidTaskError(SequentialError):
@@ -40,6 +43,7 @@ class InvalidTaskError(SequentialError):
 
     code = "invalid_task"
     fault = "caller"
+    http_status = 400
 
 
 class TaskNotFoundError(SequentialError):
@@ -47,6 +51,7 @@ class TaskNotFoundError(SequentialError):
 
     code = "task_not_found"
     fault = "caller"
+    http_status = 404
 
 
 class TaskExistsError(SequentialError):
@@ -54,6 +59,7 @@ class TaskExistsError(SequentialError):
 
     code = "task_exists"
     fault = "caller"
+    http_status = 409
 
 
 class RunNotFoundError(SequentialError):
@@ -61,6 +67,7 @@ class RunNotFoundError(SequentialError):
 
     code = "run_not_found"
     fault = "caller"
+    http_status = 404
 
 
 class AmbiguousRunError(SequentialError):
@@ -68,6 +75,7 @@ class AmbiguousRunError(SequentialError):
 
     code = "ambiguous_run"
     fault = "caller"
+    http_status = 409
 
 
 class RunExistsError(SequentialError):
@@ -75,6 +83,7 @@ class RunExistsError(SequentialError):
 
     code = "run_exists"
     fault = "caller"
+    http_status = 409
 
 
 class RunNotCompletedError(SequentialError):
@@ -82,6 +91,7 @@ class RunNotCompletedError(SequentialError):
 
     code = "run_not_completed"
     fault = "task"
+    http_status = 409
 
 
 class RunBusyError(SequentialError):
@@ -89,6 +99,7 @@ class RunBusyError(SequentialError):
 
     code = "run_busy"
     fault = "caller"
+    http_status = 409
 
 
 class TaskLimitError(RunBusyError):
@@ -102,6 +113,7 @@ class RunChangedError(SequentialError):
 
     code = "run_changed"
     fault = "caller"
+    http_status = 409
 
 
 class InvalidTransitionError(SequentialError):
@@ -109,6 +121,7 @@ class InvalidTransitionError(SequentialError):
 
     code = "invalid_transition"
     fault = "caller"
+    http_status = 409
 
 
 class ConfigError(SequentialError):
@@ -129,6 +142,7 @@ class SecretNotFoundError(SequentialError):
 
     code = "secret_not_found"
     fault = "caller"
+    http_status = 404
 
 
 class KeystoreError(SequentialError):
@@ -150,6 +164,7 @@ class ValueNotSupportedError(SequentialError):
 
     code = "value_not_supported"
     fault = "task"
+    http_status = 400
 
 
 class NonDeterminismError(SequentialError):
@@ -157,12 +172,14 @@ class NonDeterminismError(SequentialError):
 
     code = "non_determinism"
     fault = "task"
+    http_status = 409
 
 
 class StorageError(SequentialError):
     """The store could not be read or written."""
 
     code = "storage_error"
+    http_status = 503
 
 
 class StorageUnreachableError(StorageError):
@@ -193,6 +210,7 @@ class LeaseLostError(StorageError):
     """Another worker has taken this run over; this worker's last turn was not written."""
 
     code = "lease_lost"
+    http_status = 409
 
 
 class RuntimeDiedError(SequentialError):

@@ -18,17 +18,7 @@ from sequential.edge.message import (
     refusal,
     run_response,
 )
-from sequential.errors import (
-    ConfigError,
-    InvalidTransitionError,
-    LeaseLostError,
-    RunBusyError,
-    RunExistsError,
-    RunNotFoundError,
-    SequentialError,
-    StorageError,
-    TaskNotFoundError,
-)
+from sequential.errors import RunBusyError, SequentialError
 
 if TYPE_CHECKING:
     from sequential.edge.handler import Edge
@@ -46,18 +36,6 @@ _PAGE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 _SOON = {"Retry-After": "5"}
-# What is told to whom asks, by the first class that fits; all others are the operator's business.
-_STATUSES: tuple[tuple[type[SequentialError], int], ...] = (
-    (TaskNotFoundError, 404),
-    (RunNotFoundError, 404),
-    (RunBusyError, 409),
-    (RunExistsError, 409),
-    (InvalidTransitionError, 409),
-    (LeaseLostError, 409),
-    (StorageError, 503),
-    (ConfigError, 500),
-)
-
 log = logging.getLogger("sequential.edge")
 
 
@@ -85,9 +63,7 @@ async def answer(edge: "Edge", request: Request) -> Response:
 
 
 def _told(error: SequentialError) -> Response:
-    status = next((status for kind, status in _STATUSES if isinstance(error, kind)), None)
-    if status is None:
-        status = 400 if error.fault in ("caller", "task") else 500
+    status = error.http_status
     if status >= 500:  # the place of a store is not for everybody
         log.error("%s: %s", error.code, error)
         told = f"{type(error).__name__}: see the log of this function"
