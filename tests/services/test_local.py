@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import pytest
 
 from sequential.core.model import Outcome, evolve
@@ -186,6 +187,88 @@ async def test_errors(crm: LocalService) -> None:
         with pytest.raises(TryAgain) as advice:
             await call(crm, method, TryAgain(Outcome(value=1), retry_after=5))
         assert (advice.value.retry_after, advice.value.outcome.value) == (5, 1)
+
+
+async def test_arguments_are_as_their_annotations_say(crm: LocalService) -> None:
+    @crm.method("messages.list")
+    def list_messages(user: str, limit: int = 10, *, token: Annotated[str, Secret("t")]) -> Any:
+        return user, limit, token
+
+    @crm.method()
+    async def ratio(value: float) -> float:
+        return value
+
+    assert await failure(crm, "messages.list", 5) == (
+        "TypeError",
+        "crm.messages.list(user: str, limit: int = 10): user: expected `str`, got `int`",
+    )
+    assert repr(await call(crm, "ratio", 1)) == "1.0"
+    with pytest.raises(CallError) as error:
+        await call(crm, "ratio", "1")
+    assert error.value.failure.code == "invalid_call"
+
+
+async def test_an_attempt_that_takes_too_long_is_given_up(crm: LocalService) -> None:
+    release = threading.Event()
+
+    @crm.method(timeout=0.05)
+    async def wait() -> None:
+        await asyncio.sleep(60)
+
+    @crm.method("users.block", timeout=0.05)
+    def block() -> None:
+        release.wait(60)
+
+    assert await failure(crm, "wait") == ("TimeoutError", "crm.wait: no answer within 0.05 s")
+    assert (await failure(crm, "users.block"))[0] == "TimeoutError"
+    release.set()
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError("gone"), TimeoutError("slow")])
+async def test_who_may_be_asked_again(crm: LocalService, error: Exception) -> None:
+    def fail() -> None:
+        raise error
+
+    async def fail_async() -> None:
+        raise error
+
+    told = f"{type(error).__name__}: {error}"
+    for function in (fail, fail_async):
+        name = function.__name__
+        crm.add(function, name)
+        assert await failure(crm, name) == ("RuntimeError", told)
+        for retry in ("safe", "idempotent"):
+            crm.add(function, f"{name}.{retry}", retry=retry)
+            with pytest.raises(TryAgain) as advice:
+                await call(crm, f"{name}.{retry}")
+            assert advice.value.outcome.error is not None
+            assert str(advice.value.outcome.error) == f"RuntimeError: {told}"
+    crm.add(lambda: 1 / 0, "wrong", retry="safe")
+    assert await failure(crm, "wrong") == ("RuntimeError", "ZeroDivisionError: division by zero")
+
+
+async def test_a_safe_call_that_took_too_long_may_be_made_again(crm: LocalService) -> None:
+    @crm.method(timeout=0.01, retry="safe")
+    async def wait() -> None:
+        await asyncio.sleep(60)
+
+    with pytest.raises(TryAgain) as advice:
+        await call(crm, "wait")
+    assert str(advice.value.outcome.error) == "TimeoutError: crm.wait: no answer within 0.01 s"
+
+
+async def test_records_are_given_and_taken(crm: LocalService) -> None:
+    class Customer(msgspec.Struct):
+        name: str
+
+    @crm.method()
+    def rename(customer: Customer, name: str) -> Customer:
+        customer.name = name
+        return customer
+
+    rename.__annotations__ |= {"customer": Customer, "return": Customer}
+    crm.add(rename, "rename_typed")
+    assert await call(crm, "rename_typed", {"name": "Ada"}, "Grace") == {"name": "Grace"}
 
 
 async def test_cancelling_an_async_method(crm: LocalService) -> None:

@@ -69,7 +69,13 @@ class CallContext(msgspec.Struct, frozen=True):
 
 
 class Service(Protocol):
-    """Performs calls. One instance serves all runs of a process, many calls at a time."""
+    """Performs calls. One instance serves all runs of a process, many calls at a time.
+
+    It may have two methods more. `describe() -> services.describe.ServiceDescription` says what its
+    methods take and give. `accepts(method: str) -> bool` is for a service with more methods than
+    it can list, such as one elsewhere: `methods()` then has the most important ones, and tasks may
+    call all that it accepts.
+    """
 
     name: str
 
