@@ -125,11 +125,14 @@ class Operations:
                 return await self._storage.answer(run_id, event, event.at)
 
     async def _has_had(self, run: TaskRun, event: RunEvent) -> bool:
-        """Whether an event has come before; all calls are looked at that waited for one."""
+        """Whether an event has come before: it waits in the run, or a call notes that it took it.
+
+        The store is asked for that one call, since a run may have taken thousands.
+        """
         if event.id in {known.id for known in run.events}:
             return True
-        waits = await self._storage.query_stack_runs(task_run_id=run.id, operation=EVENT)
-        return event.id in {wait.parent_stack_run_id for wait in waits}
+        taken = {"operation": EVENT, "parent_stack_run_id": event.id}
+        return bool(await self._storage.query_stack_runs(task_run_id=run.id, **taken))
 
     async def ended_before(
         self, moment: str, task: str | None, statuses: Collection[Status] = FINAL
@@ -145,10 +148,12 @@ class Operations:
                 if (run.ended_at or run.updated_at) < moment and not await self.is_needed(run):
                     yield run
 
-    async def listed(self, limit: int | None, filters: dict[str, Any]) -> list[TaskRun]:
+    async def listed(
+        self, limit: int | None, filters: dict[str, Any], before: str | None = None
+    ) -> list[TaskRun]:
         """Runs, newest first, without those of handlers, which are parts of other runs."""
         found: list[TaskRun] = []
-        size, before = limit, None
+        size = limit
         while True:
             page = await self._storage.query_task_runs(limit=size, before=before, **filters)
             found += [run for run in page if run.config.handler is None]

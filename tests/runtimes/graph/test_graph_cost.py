@@ -138,3 +138,30 @@ async def test_the_last_of_many_transitions_costs_what_the_first_does(
         monkeypatch.undo()
         noted = await engine.storage.query_stack_runs(task_run_id=run.id, operation="graph.step")
         assert len(noted) == run.turn
+
+
+@pytest.mark.parametrize("store", ["memory", "sqlite"])
+async def test_an_event_with_an_id_reads_as_little_after_many_others(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = f"{store}:{tmp_path / 'tasks.db'}" if store == "sqlite" else store
+    async with Engine(place, project=tmp_path, clock=FakeClock()) as engine:
+        await engine.store_task("job", "", TaskConfig(name="job", graph=json.dumps(RING)))
+        run = await engine.create_run("job")
+        await engine.drive(run.id)
+        await transitions(engine, run.id, 200, together=20)
+        await engine.send(run.id, "NEXT", id="click-1")
+        taken = await engine.drive(run.id)
+        read: list[int] = []
+        for name in ("query_stack_runs", "load_calls"):
+            real = getattr(engine.storage, name)
+
+            async def reading(*args: Any, real: Any = real, **filters: Any) -> Any:
+                read.append(len(calls := await real(*args, **filters)))
+                return calls
+
+            monkeypatch.setattr(engine.storage, name, reading)
+        again = await engine.send(run.id, "NEXT", id="click-1")
+        assert again.answers == taken.answers
+        assert (await engine.send(run.id, "NEXT", id="click-2")).answers == taken.answers + 1
+    assert sum(read) <= 3  # the call that took the first, and the one that waits now
