@@ -116,6 +116,13 @@ class RunChangedError(SequentialError):
     http_status = 409
 
 
+class DocumentChangedError(SequentialError):
+    """Somebody else has changed this document meanwhile: read it again, then decide anew."""
+
+    code = "document_changed"
+    fault = "caller"
+
+
 class InvalidTransitionError(SequentialError):
     """The run's status does not allow this."""
 

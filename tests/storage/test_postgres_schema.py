@@ -88,7 +88,8 @@ async def test_functions_are_called_with_one_json_object_and_need_no_other_right
     postgres_url: str, connection: "psycopg.Connection"
 ) -> None:
     await (await opened(postgres_url)).close()
-    modules = [files("sequential.storage") / f"sql_{name}.py" for name in ("functions", "requests")]
+    names = ("functions", "documents", "requests")
+    modules = [files("sequential.storage") / f"sql_{name}.py" for name in names]
     source = "".join(module.read_text() for module in modules)
     called = set(re.findall(r'_call\(\s*"(\w+)"', source))
     rows = connection.execute(
@@ -201,8 +202,37 @@ async def test_the_script_does_what_opening_does(
     grant(connection, user)
     adapter = await opened(user)  # there is nothing left to do, or it would be refused
     run = await adapter.create_task_run(new_run())
-    connection.execute(postgres_schema.script(schema, since=1).encode())
+    newest = postgres_schema.steps()[-1].version
+    connection.execute(postgres_schema.script(schema, since=newest).encode())
     assert await adapter.get_task_run(run.id) == run
+    await adapter.close()
+
+
+@pytest.mark.parametrize("by_script", [False, True])
+async def test_a_store_of_the_first_version_gets_documents_and_keeps_its_runs(
+    postgres_url: str,
+    connection: "psycopg.Connection",
+    monkeypatch: pytest.MonkeyPatch,
+    by_script: bool,
+) -> None:
+    with monkeypatch.context() as first:
+        steps = postgres_schema.steps()
+        first.setattr(postgres_schema, "steps", lambda: steps[:1])
+        old = await opened(postgres_url)
+    run = await old.create_task_run(new_run())
+    await old.set_keystore("key", "value")
+    assert connection.execute("select version from installation").fetchall() == [(1,)]
+    if by_script:
+        script = postgres_schema.script(schema_of(postgres_url), since=1)
+        connection.execute(script.encode())
+        connection.execute(f"set search_path = {schema_of(postgres_url)}".encode())
+    adapter = await opened(postgres_url)
+    await adapter.put_document("tokens", "a", 1)
+    assert await adapter.get_task_run(run.id) == run
+    assert await adapter.get_keystore("key") == "value"
+    assert connection.execute("select key, version from documents").fetchall() == [("a", 1)]
+    assert (await old.claim(run.id, "token", NOW, LATER)).id == run.id  # who has it open goes on
+    await old.close()
     await adapter.close()
 
 

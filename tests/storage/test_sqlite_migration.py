@@ -67,6 +67,29 @@ async def test_runs_of_the_first_version_are_kept_and_go_on(tmp_path: Path) -> N
     await adapter.close()
 
 
+async def test_a_database_of_the_second_version_gets_documents_and_keeps_all(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "workflow.db"
+    runs = sqlite_version_1.make(path)
+    old = sqlite3.connect(path, isolation_level=None)
+    for statement in MIGRATIONS[1]:
+        old.execute(statement)
+    old.execute("PRAGMA user_version = 2")
+    before = content(path)
+    adapter = await opened(path)
+    after = content(path)
+    assert after.pop("documents") == []
+    assert after.pop("")[0] == (3,)
+    assert after == {name: rows for name, rows in before.items() if name}
+    put = await adapter.put_document("tokens", "a", {"role": "read"}, if_version=0)
+    old.execute("UPDATE task_runs SET priority = 5")  # a program of the second version goes on
+    old.close()
+    assert await adapter.get_document("tokens", "a") == put
+    assert await adapter.get_task_run(runs["paused"].id) == evolve(runs["paused"], priority=5)
+    await adapter.close()
+
+
 async def test_a_worker_of_the_first_version_that_is_driving_meanwhile_can_finish(
     tmp_path: Path,
 ) -> None:

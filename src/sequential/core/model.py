@@ -305,6 +305,15 @@ class LogLine(msgspec.Struct, frozen=True):
     text: str
 
 
+class Document(msgspec.Struct, frozen=True):
+    """A small record of the server: a token, a schedule, an entry of the audit log."""
+
+    collection: str
+    key: str
+    value: Any  # a JSON tree
+    version: int  # from 1, one more with every put
+
+
 class Commit(msgspec.Struct, frozen=True):
     """Everything one step writes: all of it or nothing, and only while `token` holds the lease.
 

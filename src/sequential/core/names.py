@@ -1,4 +1,4 @@
-"""The one rule for names of tasks, services, input fields and runs.
+"""The one rule for names of tasks, services, input fields, runs and documents.
 
 A name ends up in paths, URLs, SQL and Python source, so it is refused unless it is safe in all of
 them. Every entrance (command line, HTTP, Python API, storage) asks here.
@@ -11,12 +11,14 @@ from sequential.errors import InvalidNameError
 
 LONGEST = 64
 LONGEST_SECRET = 200
+LONGEST_KEY = 200
 _TASK = re.compile(r"[A-Za-z][A-Za-z0-9_-]*\Z")
 _SERVICE = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _SECRET = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*\Z")
 _RUN = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 _RUN_PREFIX = re.compile(r"[0-9a-f-]{1,36}\Z")
+_COLLECTION = re.compile(r"[a-z][a-z_]{0,39}\Z")
 _DEVICES = {"con", "prn", "aux", "nul"} | {f"{d}{n}" for d in ("com", "lpt") for n in range(1, 10)}
 
 
@@ -69,6 +71,25 @@ def check_run_prefix(prefix: str) -> str:
             "a run id looks like a UUID: digits, letters a to f and dashes"
         )
     return prefix
+
+
+def check_collection_name(name: str) -> str:
+    """Return `name` if it may name a collection of documents, as in `audit_log`."""
+    if not _COLLECTION.match(name):
+        raise InvalidNameError(
+            f'not a name of a collection: {_shown(name)}; use up to 40 small letters and "_", '
+            "starting with a letter"
+        )
+    return name
+
+
+def check_document_key(key: str) -> str:
+    """Return `key` if a document may have it: any text of one line that can be seen."""
+    if not (1 <= len(key) <= LONGEST_KEY and key.isprintable()):
+        raise InvalidNameError(
+            f"not a key of a document: {_shown(key)}; use 1 to {LONGEST_KEY} printable characters"
+        )
+    return key
 
 
 def snake_case(name: str) -> str:

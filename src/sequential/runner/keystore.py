@@ -85,7 +85,9 @@ class Keystore:
 
     async def list(self) -> list[str]:
         """All names, sorted."""
-        return await self._storage.list_keystore()
+        reserved = self._storage.reserved_keys  # those of documents, which are no secrets
+        entries = await self._storage.list_keystore()
+        return [name for name in entries if not name.startswith(reserved)]
 
     def _opened(self, name: str, entry: str) -> str:
         from cryptography.exceptions import InvalidTag  # noqa: PLC0415 - see _cipher

@@ -35,13 +35,17 @@ from sequential.errors import (
     RunNotFoundError,
     TaskLimitError,
 )
+from sequential.storage.documents import DocumentStore
 from sequential.storage.outside import answered, operated
 
 CLAIMABLE = (Status.PENDING, Status.RUNNING, Status.SUSPENDED)
 
 
-class StorageAdapter(abc.ABC):
-    """A store. Records go in and out whole; a filter is equality on fields, a list means IN."""
+class StorageAdapter(DocumentStore):
+    """A store. Records go in and out whole; a filter is equality on fields, a list means IN.
+
+    The methods of the keystore and of documents are those of `DocumentStore`.
+    """
 
     sweep = 1.0  # seconds between two looks for work that nothing announced, where a look is cheap
 
@@ -135,23 +139,6 @@ class StorageAdapter(abc.ABC):
 
         Raises `TaskNotFoundError`, and `RunBusyError` when one of them is being driven.
         """
-
-    # --- keystore: what it holds is encrypted already --------------------------------------------
-
-    @abc.abstractmethod
-    async def set_keystore(self, key: str, value: str) -> None:
-        """Create or replace an entry."""
-
-    @abc.abstractmethod
-    async def get_keystore(self, key: str) -> str | None: ...
-
-    @abc.abstractmethod
-    async def delete_keystore(self, key: str) -> bool:
-        """Remove an entry; returns whether there was one."""
-
-    @abc.abstractmethod
-    async def list_keystore(self) -> list[str]:
-        """All keys, sorted."""
 
     # --- snapshots and logs ----------------------------------------------------------------------
 

@@ -7,6 +7,7 @@
     tasks/<name>/runs/run-<id>.data/                  values over 64 KiB
     tasks/<name>/runs/inbox/                          what is asked of runs that others drive
     tasks/.keystore/                                  the keystore, encrypted
+    tasks/.documents/<collection>/                    small records of the server
 
 Several processes may use one folder: a run is locked while it is driven. Whoever drives a run looks
 into the inbox for what other processes ask of it; a run that nobody drives is changed directly.

@@ -23,12 +23,14 @@ from sequential.core.names import check_run_id, check_task_name
 from sequential.errors import RunExistsError, StorageError
 from sequential.storage import (
     files,
+    folder_documents,
     folder_journal,
     folder_keys,
     folder_lease,
     folder_tasks,
     folder_view,
 )
+from sequential.storage.documents import Page, Stored
 from sequential.storage.folder_changes import Changes, Polling
 from sequential.storage.folder_index import Index
 from sequential.storage.folder_journal import Line
@@ -138,7 +140,7 @@ class FolderWriter(FolderReader):
         if self._get_call(call_id):
             self._write(run_id, lambda run: run.write(at=run.run.updated_at, dropped=(number,)))
 
-    # --- tasks, keystore, snapshots, logs --------------------------------------------------------
+    # --- tasks, keystore, documents, snapshots, logs ---------------------------------------------
 
     async def store_task_function(self, function: TaskFunction) -> TaskFunction:
         return await self._do(folder_tasks.store, self.folder, function)
@@ -157,6 +159,24 @@ class FolderWriter(FolderReader):
 
     async def list_keystore(self) -> list[str]:
         return await self._do(folder_keys.keys, self.folder)
+
+    async def _put_document(
+        self, collection: str, key: str, text: str, if_version: int | None
+    ) -> int:
+        arguments = (collection, key, text, if_version)
+        return await self._do(folder_documents.put, self.folder, *arguments)
+
+    async def _get_document(self, collection: str, key: str) -> Stored | None:
+        return await self._do(folder_documents.get, self.folder, collection, key)
+
+    async def _delete_document(self, collection: str, key: str) -> bool:
+        return await self._do(folder_documents.delete, self.folder, collection, key)
+
+    async def _list_documents(self, collection: str, page: Page) -> list[Stored]:
+        return await self._do(folder_documents.page_of, self.folder, collection, page)
+
+    async def _prune_documents(self, collection: str, before: str) -> int:
+        return await self._do(folder_documents.prune, self.folder, collection, before)
 
     async def store_snapshot(self, snapshot: Snapshot) -> None:
         def store(lease: Lease) -> None:

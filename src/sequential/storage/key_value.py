@@ -33,6 +33,7 @@ from sequential.errors import (
     TaskNotFoundError,
 )
 from sequential.storage.base import StorageAdapter, matches
+from sequential.storage.documents import Page, Stored, next_version
 
 T = TypeVar("T")
 
@@ -232,7 +233,7 @@ class KeyValueAdapter(StorageAdapter):
             await self._remove_key(f"task:{identifier}")
             return len(runs)
 
-    # --- keys, snapshots, logs -------------------------------------------------------------------
+    # --- keys, documents, snapshots, logs --------------------------------------------------------
 
     async def set_keystore(self, key: str, value: str) -> None:
         await self._put_record(f"key:{key}", [key, value])
@@ -246,6 +247,33 @@ class KeyValueAdapter(StorageAdapter):
 
     async def list_keystore(self) -> list[str]:
         return sorted(key for key, _ in await self._records("key:", tuple[str, str]))
+
+    async def _put_document(
+        self, collection: str, key: str, text: str, if_version: int | None
+    ) -> int:
+        async with self._step():
+            found = await self._get_document(collection, key)
+            version = next_version(collection, key, found.version if found else 0, if_version)
+            await self._put_record(_document_key(collection, key), Stored(key, text, version))
+            return version
+
+    async def _get_document(self, collection: str, key: str) -> Stored | None:
+        return await self._record(_document_key(collection, key), Stored)
+
+    async def _delete_document(self, collection: str, key: str) -> bool:
+        return await self._remove_key(_document_key(collection, key))
+
+    async def _list_documents(self, collection: str, page: Page) -> list[Stored]:
+        found = await self._records(_document_key(collection, ""), Stored)
+        documents = {one.key: one for one in found}
+        return [documents[key] for key in page.of(documents)]
+
+    async def _prune_documents(self, collection: str, before: str) -> int:
+        async with self._step() as step:
+            found = await self._records(_document_key(collection, ""), Stored)
+            old = [_document_key(collection, one.key) for one in found if one.key < before]
+            step.changes |= dict.fromkeys(old)
+            return len(old)
 
     async def store_snapshot(self, snapshot: Snapshot) -> None:
         async with self._step():
@@ -263,6 +291,10 @@ class KeyValueAdapter(StorageAdapter):
 
     async def get_log(self, run_id: str) -> list[LogLine]:
         return await self._records(f"log:{run_id}:", LogLine)
+
+
+def _document_key(collection: str, key: str) -> str:
+    return f"document:{collection}:{key}"
 
 
 def _call_key(call_id: str) -> str:

@@ -13,6 +13,7 @@ from sequential.errors import (
     TaskNotFoundError,
 )
 from sequential.storage.base import StorageAdapter, matches
+from sequential.storage.documents import Page, Stored, next_version
 
 
 class MemoryAdapter(StorageAdapter):
@@ -28,6 +29,7 @@ class MemoryAdapter(StorageAdapter):
         self._snapshots: dict[str, Snapshot] = {}
         self._logs: dict[str, list[LogLine]] = {}
         self._keystore: dict[str, str] = {}
+        self._documents: dict[str, dict[str, Stored]] = {}
 
     async def create_task_run(self, run: TaskRun) -> TaskRun:
         if run.id in self._runs:
@@ -162,6 +164,32 @@ class MemoryAdapter(StorageAdapter):
 
     async def list_keystore(self) -> list[str]:
         return sorted(self._keystore)
+
+    async def _put_document(
+        self, collection: str, key: str, text: str, if_version: int | None
+    ) -> int:
+        documents = self._documents.setdefault(collection, {})
+        found = documents[key].version if key in documents else 0
+        version = next_version(collection, key, found, if_version)
+        documents[key] = Stored(key, text, version)
+        return version
+
+    async def _get_document(self, collection: str, key: str) -> Stored | None:
+        return self._documents.get(collection, {}).get(key)
+
+    async def _delete_document(self, collection: str, key: str) -> bool:
+        return self._documents.get(collection, {}).pop(key, None) is not None
+
+    async def _list_documents(self, collection: str, page: Page) -> list[Stored]:
+        documents = self._documents.get(collection, {})
+        return [documents[key] for key in page.of(documents)]
+
+    async def _prune_documents(self, collection: str, before: str) -> int:
+        documents = self._documents.get(collection, {})
+        old = [key for key in documents if key < before]
+        for key in old:
+            del documents[key]
+        return len(old)
 
     async def store_snapshot(self, snapshot: Snapshot) -> None:
         self._snapshots[snapshot.task_run_id] = snapshot

@@ -4,6 +4,7 @@
     programs                                          what runs execute, kept once for all of them
     payloads                                          values over 64 KiB
     snapshots, logs                                   the programs' states and what they printed
+    documents                                         small records of the server
 
 They are in a schema of their own, `sequential`, made when the store is first opened. Each
 operation is one function of that schema (`sql_functions`), called in one round trip on any

@@ -27,14 +27,15 @@ from sequential.errors import DamagedRunError, LeaseLostError, RunNotFoundError,
 from sequential.storage import sql_arguments, sql_records, sql_steps
 from sequential.storage.base import matches
 from sequential.storage.sql_arguments import Arguments, Records, Written, split_filters
-from sequential.storage.sql_requests import PATIENCE, SqlRequests, request_id
+from sequential.storage.sql_documents import SqlDocuments
+from sequential.storage.sql_requests import PATIENCE, request_id
 from sequential.storage.sql_steps import Held, Known
 
 _PAGE = 500  # runs in one answer
 _FUNCTION = ("identifier", "code", "metadata", "version", "created_at", "updated_at", "filename")
 
 
-class SqlFunctionsAdapter(SqlRequests):
+class SqlFunctionsAdapter(SqlDocuments):
     """The whole contract, as calls of SQL functions."""
 
     def __init__(self, patience: float = PATIENCE) -> None:

@@ -13,6 +13,7 @@ from sequential.errors import (
     TaskLimitError,
     TaskNotFoundError,
 )
+from sequential.storage import documents
 from sequential.storage.sql_arguments import unescape
 
 
@@ -54,6 +55,9 @@ def explained(refused: Refused, subject: str) -> SequentialError:
             return LeaseLostError()
         case "run_changed":
             return RunChangedError()
+        case "document_changed":
+            collection, _, key = subject.partition("/")
+            return documents.changed(collection, key, int(detail))
         case "task_not_found":
             return TaskNotFoundError(f"there is no task {subject}")
         case "no_such_call":

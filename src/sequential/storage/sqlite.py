@@ -4,6 +4,7 @@
     programs                                          what runs execute, kept once for all of them
     payloads                                          values over 64 KiB
     snapshots, logs                                   the programs' states and what they printed
+    documents                                         small records of the server
 
 Every change is one transaction, made durable before it counts, by one writer thread that commits
 what has queued up together (`sqlite_writer`). Reads happen in other threads and wait for nobody.

@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 from sequential.core.model import LogLine, Snapshot, StackRun, TaskFunction, TaskRun, evolve
 from sequential.core.names import check_run_id, check_task_name
 from sequential.errors import DamagedRunError, RunExistsError, StorageError
-from sequential.storage import sql_records, sqlite_commit, sqlite_rows
+from sequential.storage import sql_records, sqlite_commit, sqlite_documents, sqlite_rows
 from sequential.storage.base import StorageAdapter, matches
+from sequential.storage.documents import Page, Stored
 from sequential.storage.sqlite_database import Database
 from sequential.storage.sqlite_rows import Rows, perform
 
@@ -219,6 +220,35 @@ class SqliteRecords(StorageAdapter):
             return [row[0] for row in connection.execute("SELECT key FROM keystore ORDER BY key")]
 
         return await self.database.read(list_all)
+
+    # --- documents -------------------------------------------------------------------------------
+
+    async def _put_document(
+        self, collection: str, key: str, text: str, if_version: int | None
+    ) -> int:
+        return await self.database.write(
+            lambda connection: sqlite_documents.put(connection, collection, key, text, if_version)
+        )
+
+    async def _get_document(self, collection: str, key: str) -> Stored | None:
+        return await self.database.read(
+            lambda connection: sqlite_documents.get(connection, collection, key)
+        )
+
+    async def _delete_document(self, collection: str, key: str) -> bool:
+        return await self.database.write(
+            lambda connection: sqlite_documents.delete(connection, collection, key)
+        )
+
+    async def _list_documents(self, collection: str, page: Page) -> list[Stored]:
+        return await self.database.read(
+            lambda connection: sqlite_documents.page_of(connection, collection, page)
+        )
+
+    async def _prune_documents(self, collection: str, before: str) -> int:
+        return await self.database.write(
+            lambda connection: sqlite_documents.prune(connection, collection, before)
+        )
 
     # --- snapshots and logs ----------------------------------------------------------------------
 

@@ -138,6 +138,15 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "DROP INDEX task_runs_pending",
         "DROP INDEX task_runs_waking",
     ),
+    (
+        """CREATE TABLE documents (
+            collection TEXT NOT NULL,
+            key TEXT NOT NULL,
+            value TEXT NOT NULL,
+            version INTEGER NOT NULL,
+            PRIMARY KEY (collection, key)
+        )""",
+    ),
 )
 
 

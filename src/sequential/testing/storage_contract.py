@@ -23,7 +23,9 @@ import sys
 
 import pytest
 
-_PARTS = ("base", "runs", "values", "leases", "claims", "answers", "waking", "crowds")
+_PARTS = (
+    *("base", "runs", "values", "documents", "leases", "claims", "answers", "waking", "crowds"),
+)
 _MODULES = {f"sequential.testing.contract_{part}" for part in _PARTS}
 pytest.register_assert_rewrite(*(_MODULES - sys.modules.keys()))  # asserts that say what they saw
 
@@ -35,6 +37,11 @@ from sequential.testing.contract_answers import (  # noqa: E402
 from sequential.testing.contract_base import OpenAdapter, until  # noqa: E402
 from sequential.testing.contract_claims import ClaimsContract, DueContract  # noqa: E402
 from sequential.testing.contract_crowds import CrowdsContract  # noqa: E402
+from sequential.testing.contract_documents import (  # noqa: E402
+    DocumentChangesContract,
+    DocumentListsContract,
+    DocumentsContract,
+)
 from sequential.testing.contract_leases import CommitsContract, LeasesContract  # noqa: E402
 from sequential.testing.contract_records import (  # noqa: E402
     LATER,
@@ -80,6 +87,9 @@ class StorageContract(
     ValuesContract,
     TasksContract,
     KeystoreContract,
+    DocumentsContract,
+    DocumentListsContract,
+    DocumentChangesContract,
     LogsContract,
     LeasesContract,
     ClaimsContract,
