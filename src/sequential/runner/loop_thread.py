@@ -22,10 +22,14 @@ Last = Callable[[], Coroutine[Any, Any, None]]
 
 
 class LoopThread:
-    """Carries out coroutines, many at a time, whatever thread asks; in the end it does `last`."""
+    """Carries out coroutines, many at a time, whatever thread asks; in the end it does `last`.
 
-    def __init__(self, last: Last) -> None:
+    `owner` is the class that offers this to users, as errors name it.
+    """
+
+    def __init__(self, last: Last, owner: str = "SyncEngine") -> None:
         self._last = last
+        self._owner = owner
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
 
@@ -40,11 +44,13 @@ class LoopThread:
         """What the coroutine returns or raises. Interrupted by Ctrl-C, it is cancelled."""
         if self._loop is None or threading.current_thread() is self._thread:
             work.close()
+            kind = self._owner.removeprefix("Sync")
+            name = kind.lower()
             raise ConfigError(
-                "this engine is not open: use `with SyncEngine(...) as engine:`"
+                f"this {name} is not open: use `with {self._owner}(...) as {name}:`"
                 if self._loop is None
-                else "a synchronous engine cannot be used by its own services and observers: "
-                "use Engine"
+                else f"a synchronous {name} cannot be used by its own services and observers: "
+                f"use {kind}"
             )
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:

@@ -1,18 +1,33 @@
 """A run as a program holds it: started, waited for, answered."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from sequential.core.model import Failure, Status, TaskRun
 from sequential.errors import RunNotCompletedError
 
-if TYPE_CHECKING:
-    from sequential.runner.engine import Engine
+
+class Runs(Protocol):
+    """What a run needs of the engine, or of the client of a server, that it belongs to."""
+
+    async def get_run(self, run_id: str) -> TaskRun: ...
+    async def wait(self, run_id: str, timeout: float | None = None) -> TaskRun: ...
+    async def answer(
+        self, run_id: str, name: str, data: Any = None, *, id: str | None = None
+    ) -> TaskRun: ...
+    async def send(
+        self, run_id: str, event: str, data: Any = None, *, id: str | None = None
+    ) -> TaskRun: ...
+    async def cancel(self, run_id: str) -> TaskRun: ...
+    async def pause(self, run_id: str) -> TaskRun: ...
+    async def unpause(self, run_id: str) -> TaskRun: ...
+    async def retry(self, run_id: str) -> TaskRun: ...
+    def drive_on(self, run_id: str) -> None: ...
 
 
 class Run:
     """A run of an engine. What it says is what was last seen; `refresh` and `wait` look again."""
 
-    def __init__(self, engine: "Engine", record: TaskRun) -> None:
+    def __init__(self, engine: Runs, record: TaskRun) -> None:
         self._engine = engine
         self.record = record
 
