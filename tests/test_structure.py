@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "runtimes": {"core", "errors", "runtimes", "task"},  # `task` has the names that tasks use
     "services": {"core", "errors", "services"},
     "storage": {"core", "errors", "storage"},
-    "config": {"core", "errors", "runner.settings", "services.http_settings"},
+    "config": {"core", "errors", "runner.settings", "services.http_settings", "web.settings"},
     "runner": {
         *("core", "errors", "runner", "config", "services.http_settings"),
         "storage.folder_task_files",  # the files that `sync-tasks` copies, whatever the store
@@ -41,7 +41,7 @@ MAY_IMPORT = {
     },
     # The command line asks the runner for everything but the dry run, which belongs to no run.
     "cli": {
-        *("cli", "runner", "config", "core", "errors"),
+        *("cli", "runner", "config", "core", "errors", "web"),
         *("runtimes.sandbox.dry_run", "runtimes.native.dry_run"),
     },
     # The library entrances use the doors of all that the runner uses, and the runner itself.
@@ -49,6 +49,7 @@ MAY_IMPORT = {
         *("flow", "core", "errors", "config", "runner", "storage.files"),  # files that last
         *(f"{family}.{door}" for family in FAMILIES for door in ("base", "registry")),
     },
+    "web": {"web", "core", "errors", "config", "runner"},
     "edge": {"edge", "core", "errors", "config", "runner", "services.base"},
     "task": set(),  # tasks import it where nothing else of ours is
     "testing": {
@@ -66,7 +67,7 @@ NOT_IN_CORE = {
     *("socket", "ssl", "pathlib", "io", "shutil", "subprocess", "tempfile", "urllib", "http"),
     *("sqlite3", "logging", "sys"),
 }
-CORE_MAY_USE = {"msgspec", "zstandard"}
+CORE_MAY_USE = {"cronsim", "msgspec", "zstandard"}
 NOT_CALLED_IN_CORE = {
     *("uuid.uuid1", "uuid.uuid4", "uuid.uuid7", "datetime.now", "datetime.utcnow"),
     *("datetime.today", "date.today", "open", "input", "print"),

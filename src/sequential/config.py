@@ -20,6 +20,7 @@ from sequential.core.model import RetryPolicy
 from sequential.errors import ConfigError
 from sequential.runner.settings import RunnerSettings
 from sequential.services.http_settings import HttpSettings
+from sequential.web.settings import ServerSettings
 
 FILE_NAME = ".sequentialrc.json"
 KEY_FILE = Path(".sequential") / "secret.key"
@@ -41,7 +42,8 @@ class ProjectFile(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
     """The content of `.sequentialrc.json`. Every key may be left out.
 
     `adaptor` chooses the storage (`default` and `folder` mean the `tasks` folder), `defaults` fill
-    in missing inputs of all tasks, `retry`, `http` and `runner` change the engine's own settings.
+    in missing inputs of all tasks, `retry`, `http` and `runner` change the engine's own settings,
+    `server` those of the HTTP server.
     """
 
     adaptor: str = "default"
@@ -50,6 +52,7 @@ class ProjectFile(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
     retry: RetryPolicy | None = None
     http: dict[str, Any] = {}
     runner: dict[str, Any] = {}
+    server: dict[str, Any] = {}
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -61,6 +64,7 @@ class Settings(msgspec.Struct, frozen=True):
     defaults: dict[str, Any] = {}
     http: HttpSettings = HttpSettings()
     runner: RunnerSettings = RunnerSettings()
+    server: ServerSettings = ServerSettings()
 
     @property
     def storage(self) -> str:
@@ -95,6 +99,7 @@ def load_settings(
     where = f"{FILE_NAME}, "
     http = _section({"allow_loopback": allow_loopback, **stored.http}, HttpSettings, where + "http")
     runner = _section(stored.runner, RunnerSettings, where + "runner")
+    server = _section(stored.server, ServerSettings, where + "server")
     retry = stored.retry or runner.retry
     if (retries := _number(environment, "TASK_MAX_RETRIES")) is not None:
         retry = msgspec.structs.replace(retry, retries=retries)
@@ -108,6 +113,7 @@ def load_settings(
         defaults=stored.defaults,
         http=http,
         runner=msgspec.structs.replace(runner, retry=retry, timeout=timeout),
+        server=server,
     )
 
 
@@ -292,6 +298,7 @@ def _checked(tree: dict[str, Any]) -> ProjectFile:
         raise ConfigError(_explained(error, ProjectFile)) from error
     _section(content.http, HttpSettings, "http")
     _section(content.runner, RunnerSettings, "runner")
+    _section(content.server, ServerSettings, "server")
     return content
 
 

@@ -28,6 +28,7 @@ COMMANDS = {
     "submit": "workers",
     "wait": "workers",
     "worker": "workers",
+    "serve": "serve",
     "list": "tasks",
     "describe": "tasks",
     "history": "history",

@@ -99,7 +99,7 @@ class Engine:
             self._wanted = (storage, project, settings, services)
 
     async def __aenter__(self) -> Self:
-        if "storage" not in vars(self):
+        if not self.is_open:
             self._assemble(await open_parts(*self._wanted))
         return self
 
@@ -144,6 +144,16 @@ class Engine:
     def adapters() -> list[str]:
         """The names of the storage adapters there are."""
         return registered_adapters()
+
+    @property
+    def backend(self) -> str:
+        """What kind of store this is, as in `sqlite`."""
+        return type(self.storage).__name__.removesuffix("Adapter").removesuffix("Storage").lower()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has its parts: inside of `async with`."""
+        return "storage" in vars(self)
 
     async def close(self) -> None:
         """Park what is being driven, end the sandbox processes, close services and store."""
@@ -290,19 +300,32 @@ class Engine:
         `create_run` raises, and `RunExistsError` when that one has another task or input.
         """
         name = task if isinstance(task, str) else await self._stored(task)
+        record, _ = await self.create_once(name, input, id=id, priority=priority, delay=delay)
+        self.drive_on(record.id)
+        return Run(self, record)
+
+    async def create_once(
+        self,
+        task: str,
+        input: Mapping[str, Any] | None = None,
+        *,
+        id: str | None = None,
+        priority: int = 0,
+        delay: float = 0.0,
+    ) -> tuple[TaskRun, bool]:
+        """Write a run without driving it, and say whether it is new; `id` is as for `start`."""
         run_id = None if id is None else ids.named_run_id(id)
         try:
-            record = await self.create_run(name, input, priority=priority, delay=delay, id=run_id)
+            run = await self.create_run(task, input, priority=priority, delay=delay, id=run_id)
         except RunExistsError:
-            record = await self.get_run(run_id or "")
-            given = check_input(record.config, input or {}, self.settings.defaults)
-            same = record.input == values.to_json(given, "the input")
-            if record.task_identifier != name or not same:
+            run = await self.get_run(run_id or "")
+            given = check_input(run.config, input or {}, self.settings.defaults)
+            if run.task_identifier != task or run.input != values.to_json(given, "the input"):
                 raise RunExistsError(
                     f"the run {id!r} exists already, with another task or another input"
                 ) from None
-        self.drive_on(record.id)
-        return Run(self, record)
+            return run, False
+        return run, True
 
     async def get(self, run_id: str) -> Run:
         """A run that exists, to be waited for, answered and so on; `id` of `start` is fine too."""
@@ -367,6 +390,11 @@ class Engine:
     async def accepted_events(self, run_id: str) -> list[str]:
         """Names of the events that a run's graph accepts now, guards aside, sorted."""
         return await accepted_events(self.storage, await self.get_run(run_id))
+
+    async def wake(self, run_id: str) -> TaskRun:
+        """Have whoever drives a run look at it now; this changes nothing that it has to do."""
+        await self.get_run(run_id)
+        return await self.storage.answer(run_id, None, self.now())
 
     async def cancel(self, run_id: str) -> TaskRun:
         """End a run and its child runs, wherever they are driven; their calls are given up."""
@@ -505,9 +533,16 @@ class Engine:
         return await self.get_run(found[0])
 
     async def list_runs(
-        self, task: str | None = None, *, limit: int | None = None, unfinished: bool = False
+        self,
+        task: str | None = None,
+        *,
+        limit: int | None = None,
+        before: str | None = None,
+        status: Status | Sequence[Status] | None = None,
+        parent: str | None = None,
+        unfinished: bool = False,
     ) -> list[TaskRun]:
-        """Runs, newest first. Large inputs and results are left out.
+        """Runs, newest first, from behind the id `before` on; without large inputs and results.
 
         The runs of a graph's handlers are parts of its run, and are not listed here.
         """
@@ -515,9 +550,11 @@ class Engine:
         if task is not None:
             await self.get_task(task)
             filters["task_identifier"] = task
-        if unfinished:
-            filters["status"] = UNFINISHED
-        return await self._operations.listed(limit, filters)
+        if parent is not None:
+            filters["parent_run_id"] = parent
+        if unfinished or status is not None:
+            filters["status"] = UNFINISHED if unfinished else status
+        return await self._operations.listed(limit, filters, before)
 
     async def list_children(self, run_id: str) -> list[TaskRun]:
         """The runs that a run's `run_task` or its graph's states have started, oldest first."""

@@ -1,0 +1,1 @@
+"""The HTTP server: everything the command line can do, over the network."""

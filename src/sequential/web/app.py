@@ -1,0 +1,134 @@
+"""The server as an ASGI application: `create_app(engine)`.
+
+It can be served by itself or be mounted in another application. Runs that come in are driven by a
+worker in the same process unless `drive` is False; then others do.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+from litestar import Litestar, Request, Router
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+
+from sequential import __version__
+from sequential.runner.engine import Engine
+from sequential.runner.worker import Worker
+from sequential.web import keys, original, runs, tasks
+from sequential.web.errors import EXCEPTION_HANDLERS
+from sequential.web.handlers import get
+from sequential.web.settings import ServerSettings
+
+API = "/api/v1"
+
+
+def create_app(
+    engine: Engine | str | None = None,
+    settings: ServerSettings | None = None,
+    *,
+    drive: bool = True,
+    concurrency: int = 50,
+) -> Litestar:
+    """The server of an engine, or of the store it names; without one, of the project's.
+
+    An engine that is open already stays open when the server ends. `concurrency` is how many runs
+    are driven at a time.
+    """
+    made = engine if isinstance(engine, Engine) else Engine(engine)
+    house = House(made, drive=drive, concurrency=concurrency)
+    api = Router(API, route_handlers=[*runs.HANDLERS, *tasks.HANDLERS, *keys.HANDLERS])
+
+    def settings_of() -> ServerSettings:
+        return settings or made.settings.server
+
+    async def engine_of() -> Engine:
+        return await house.open()
+
+    return Litestar(
+        route_handlers=[api, openapi, *original.HANDLERS],
+        dependencies={
+            "engine": Provide(engine_of),
+            "settings": Provide(settings_of, sync_to_thread=False),
+        },
+        exception_handlers=EXCEPTION_HANDLERS,
+        lifespan=[house.lived_in],
+        openapi_config=OpenAPIConfig(
+            title="sequential-ecosystem",
+            version=__version__,
+            path="/openapi",
+            render_plugins=[JsonRenderPlugin(path="/schema.json")],
+        ),
+        request_max_body_size=(settings or ServerSettings()).largest_body,
+        state=State({"house": house}),
+        logging_config=None,
+    )
+
+
+@get(f"{API}/openapi.json", role="public", include_in_schema=False, sync_to_thread=False)
+def openapi(request: Request[Any, Any, Any]) -> dict[str, Any]:
+    """The OpenAPI document of this server."""
+    return request.app.openapi_schema.to_schema()
+
+
+class House:
+    """The engine of a server and the worker in it, from the first request to the last.
+
+    Servers that run applications inside of others do not always tell them when they begin, so the
+    first request does it as well.
+    """
+
+    def __init__(self, engine: Engine, *, drive: bool, concurrency: int) -> None:
+        self._engine = engine
+        self._drive = drive
+        self._concurrency = concurrency
+        self._opening = asyncio.Lock()
+        self._working: asyncio.Task[None] | None = None
+        self._worker: Worker | None = None
+        self._is_ours = False
+        self._is_open = False
+
+    async def open(self) -> Engine:
+        """The engine, open, with its worker at work."""
+        if not self._is_open:
+            async with self._opening:
+                if not self._is_open:
+                    await self._begin()
+        return self._engine
+
+    def drain(self) -> None:
+        """Let requests that wait for runs end now, and begin to park what is driven."""
+        if self._worker is not None:
+            self._worker.stop()
+        if self._engine.is_open:
+            self._engine.stop()
+
+    async def close(self) -> None:
+        """Park what is driven, and close what was opened here."""
+        if self._worker is not None and self._working is not None:
+            self._worker.stop()
+            await self._working
+        if self._is_ours:
+            await self._engine.close()
+        self._is_open = False
+
+    @contextlib.asynccontextmanager
+    async def lived_in(self, _: Litestar) -> AsyncIterator[None]:
+        """For the lifespan of an application."""
+        await self.open()
+        try:
+            yield
+        finally:
+            await self.close()
+
+    async def _begin(self) -> None:
+        if not self._engine.is_open:
+            await self._engine.__aenter__()
+            self._is_ours = True
+        if self._drive:
+            self._worker = Worker(self._engine, concurrency=self._concurrency)
+            self._working = asyncio.create_task(self._worker.run())
+        self._is_open = True
