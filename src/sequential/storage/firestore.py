@@ -2,7 +2,7 @@
 
     <prefix>_runs      a document for each run, with its latest calls and log lines
     <prefix>_parts     values, calls, log lines and snapshots that are too large or too old for it
-    <prefix>_tasks, <prefix>_keystore, <prefix>_limits
+    <prefix>_tasks, <prefix>_keystore, <prefix>_documents, <prefix>_limits
     <prefix>_left      what is still to be removed
 
 A step is one write of one document (`firestore_runs`), on condition that it is the one that was
@@ -45,9 +45,10 @@ from sequential.storage import (
     firestore_tasks,
     sql_records,
 )
-from sequential.storage.base import StorageAdapter, fence, fields
+from sequential.storage.base import fence, fields
 from sequential.storage.firestore_claim import Lease
 from sequential.storage.firestore_connection import PATIENCE, Connection
+from sequential.storage.firestore_documents import FirestoreDocuments
 from sequential.storage.firestore_place import Place, place_of
 from sequential.storage.firestore_runs import Draft
 from sequential.storage.firestore_search import Wanted
@@ -57,7 +58,7 @@ from sequential.storage.outside import answered
 _OPENING = 3.0  # seconds in which a store that does not answer is asked again when it is opened
 
 
-class FirestoreAdapter(StorageAdapter):
+class FirestoreAdapter(FirestoreDocuments):
     """Tasks and runs in a Firestore database, in collections that begin like `place.prefix`."""
 
     sweep = 10.0  # every look is billed

@@ -13,7 +13,7 @@ Value = str | bytes | None | list[str]
 NAME = "__name__"  # the field that every document has: its name
 _OPERATORS = {"<": 1, "<=": 2, ">": 3, ">=": 4, "==": 5, "contains": 7, "in": 8}
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_AND, _ASCENDING = 1, 1
+_AND, _ASCENDING, _DESCENDING = 1, 1, 2
 
 
 class Found(NamedTuple):
@@ -95,6 +95,7 @@ def query_request(
     where: Sequence[Condition],
     *,
     order: str,
+    descending: bool,
     behind: Found | str | None,
     limit: int | None,
     fields: Sequence[str] | None,
@@ -114,7 +115,7 @@ def query_request(
     for path in dict.fromkeys([*([order] if order else []), NAME]):
         by = structured.order_by.add()
         by.field.field_path = _path(path)
-        by.direction = _ASCENDING
+        by.direction = _DESCENDING if descending else _ASCENDING
     if isinstance(behind, str):
         structured.start_at.values.add().reference_value = behind
     elif behind is not None:

@@ -2,6 +2,7 @@
 
     run:<id>, calls:<id>, turns:<id>, log:<id>, snapshot:<id>    a run and what belongs to it
     tasks, keystore, programs, program_uses                      hashes by name or digest
+    documents:<collection>, document_keys:<collection>           documents, and their order
     ids, task:<name>, status:<status>, children:<id>             which runs there are
     queues, and <kind>:<priority>:<task>                         which runs to look at, and when
     expiring, pending                                            what goes; calls to be performed

@@ -4,11 +4,11 @@ from sequential.core.model import TaskFunction, evolve
 from sequential.core.names import check_task_name
 from sequential.errors import RunBusyError, TaskNotFoundError
 from sequential.storage import redis_records
-from sequential.storage.redis_open import OpenStore
+from sequential.storage.redis_documents import RedisDocuments
 from sequential.storage.redis_records import utf8
 
 
-class TaskStore(OpenStore):
+class TaskStore(RedisDocuments):
     """Tasks by name, and what the keystore holds, encrypted by the caller."""
 
     async def store_task_function(self, function: TaskFunction) -> TaskFunction:
