@@ -51,6 +51,8 @@ MAY_IMPORT = {
     },
     "web": {"web", "core", "errors", "config", "runner"},
     "edge": {"edge", "core", "errors", "config", "runner", "services.base"},
+    # Programs elsewhere have neither engine nor storage nor sandbox.
+    "client": {"client", "core", "errors", "runner.loop_thread", "runner.run_handle"},
     "task": set(),  # tasks import it where nothing else of ours is
     "testing": {
         *("testing", "core", "errors", "config", "storage.folder_task_files"),
