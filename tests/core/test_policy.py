@@ -4,6 +4,7 @@ import pytest
 
 from sequential.core.model import Allow, InputField, Limits, RetryPolicy, TaskConfig
 from sequential.core.policy import check_config, config_problems
+from sequential.core.schedule import Schedule
 from sequential.errors import ConfigError
 
 
@@ -48,3 +49,31 @@ def test_all_problems_are_listed_at_once() -> None:
     config = TaskConfig(name="x", runtime="docker", timeout=-1)
     with pytest.raises(ConfigError, match=r"config.json of x: there is no runtime.*; timeout"):
         check_config(config)
+
+
+DAY = InputField("day")
+NIGHTLY = Schedule("nightly", cron="0 3 * * *", input={"day": "today"})
+
+
+def test_schedules_may_leave_out_what_the_defaults_of_a_project_may_have() -> None:
+    fields = (DAY, InputField("limit", "integer"))
+    assert config_problems(TaskConfig(name="x", inputs=fields, schedules=(NIGHTLY,))) == []
+
+
+@pytest.mark.parametrize(
+    ("schedule", "problem"),
+    [
+        (Schedule("a b", every=60), "the schedule name 'a b' cannot be used"),
+        (Schedule("a", cron="0 25 * * *"), """the schedule "a": cron: the hour '25' cannot be"""),
+        (Schedule("a", every=60, input={"dya": "x"}), 'the schedule "a": the input does not fit x'),
+        (Schedule("a", every=60, input={"day": 1}), '"day" must be string, this is integer'),
+    ],
+)
+def test_what_is_wrong_with_a_schedule_is_named(schedule: Schedule, problem: str) -> None:
+    (found,) = config_problems(TaskConfig(name="x", inputs=(DAY,), schedules=(schedule,)))
+    assert problem in found
+
+
+def test_two_schedules_of_a_task_have_two_names() -> None:
+    config = TaskConfig(name="x", schedules=(NIGHTLY, NIGHTLY))
+    assert config_problems(config) == ['the schedule "nightly" is declared twice']

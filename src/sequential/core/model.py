@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from sequential.core import values
+from sequential.core.schedule import Schedule
 
 Record = TypeVar("Record", bound=msgspec.Struct)
 
@@ -128,7 +129,7 @@ class TaskConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     outside before it fails as expired, `concurrency` how many of the task's runs may be driven at
     the same time by all workers of a store. `graph` is the text of the task's `graph.json`, in
     which the order of keys has a meaning, and `handler` the state of it that a run handles; both
-    are no part of the file.
+    are no part of the file. `schedules` begin runs by themselves.
     """
 
     name: str
@@ -141,6 +142,7 @@ class TaskConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     limits: Limits = Limits()
     ttl: float | None = None
     concurrency: int | None = None
+    schedules: tuple[Schedule, ...] = ()
     graph: str | None = None
     handler: str | None = None
 

@@ -1,4 +1,4 @@
-"""The one rule for names of tasks, services, input fields, runs and documents.
+"""The one rule for names of tasks, services, input fields, schedules, runs and documents.
 
 A name ends up in paths, URLs, SQL and Python source, so it is refused unless it is safe in all of
 them. Every entrance (command line, HTTP, Python API, storage) asks here.
@@ -43,6 +43,11 @@ def check_event_name(name: str) -> str:
         raise InvalidNameError(
             f"not a name of an event: {_shown(name)}; use 1 to 200 printable characters"
         )
+def check_schedule_name(name: str) -> str:
+    """Return `name` if it may name a schedule of a task."""
+    return _check("schedule", name, _TASK, 'letters, digits, "-" and "_", starting with a letter')
+
+
     return name
 
 

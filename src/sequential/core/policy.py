@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
-from sequential.core.inputs import TYPES
-from sequential.core.model import InputField, TaskConfig
-from sequential.core.names import check_field_name, check_secret_name
-from sequential.errors import ConfigError, InvalidNameError
+from sequential.core.inputs import TYPES, check_input
+from sequential.core.model import InputField, TaskConfig, evolve
+from sequential.core.names import check_field_name, check_schedule_name, check_secret_name
+from sequential.core.schedule import schedule_problems
+from sequential.errors import ConfigError, InvalidInputError, InvalidNameError
 
 RUNTIMES = ("sandbox", "native")
 
@@ -19,7 +21,10 @@ def check_config(config: TaskConfig) -> None:
 
 def config_problems(config: TaskConfig) -> list[str]:
     """What is wrong with a policy, a line each; nothing when it can be used."""
-    return [*_of_runtime(config), *_of_inputs(config), *_of_numbers(config), *_of_secrets(config)]
+    return [
+        *(*_of_runtime(config), *_of_inputs(config), *_of_numbers(config), *_of_secrets(config)),
+        *_of_schedules(config),
+    ]
 
 
 def _of_runtime(config: TaskConfig) -> Iterator[str]:
@@ -71,3 +76,27 @@ def _of_secrets(config: TaskConfig) -> Iterator[str]:
             check_secret_name(name.removesuffix("/*"))
         except InvalidNameError as error:
             yield f"allow.secrets: {error}"
+
+
+def _of_schedules(config: TaskConfig) -> Iterator[str]:
+    seen: set[str] = set()
+    for schedule in config.schedules:
+        try:
+            check_schedule_name(schedule.name)
+        except InvalidNameError as error:
+            yield str(error)
+        if schedule.name in seen:
+            yield f'the schedule "{schedule.name}" is declared twice'
+        seen.add(schedule.name)
+        for problem in schedule_problems(schedule):
+            yield f'the schedule "{schedule.name}": {problem}'
+        yield from _of_scheduled_input(config, schedule.name, schedule.input)
+
+
+def _of_scheduled_input(config: TaskConfig, name: str, given: dict[str, Any]) -> Iterator[str]:
+    """What does not fit; a field that is missing may be among the project's defaults."""
+    fields = tuple(evolve(field, required=False) for field in config.inputs)
+    try:
+        check_input(evolve(config, inputs=fields), given, {})
+    except InvalidInputError as error:
+        yield f'the schedule "{name}": {error}'
