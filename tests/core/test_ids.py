@@ -27,6 +27,19 @@ def test_run_ids_sort_by_time(one: int, other: int, a: bytes, b: bytes) -> None:
         assert ids.run_id(one, a) < ids.run_id(other, b)
 
 
+def test_a_name_of_ones_own_stands_for_one_run_id() -> None:
+    """Pinned: a run that was started by an older version must be found again by its name."""
+    assert ids.named_run_id("order-42") == "0f2bcf20-d1b8-5bfa-8d5e-a736d7e2f0b0"
+    assert ids.named_run_id("order-43") != ids.named_run_id("order-42")
+
+
+def test_a_run_id_is_its_own_name() -> None:
+    made = ids.run_id(1, b"0123456789")
+    assert ids.named_run_id(made) == made
+    assert ids.named_run_id(made.upper()) != made.upper()
+    assert check_run_id(ids.named_run_id(made[:-1])) != made[:-1]
+
+
 def test_the_example_of_the_standard() -> None:
     """RFC 9562, appendix A.6: 2022-02-22 19:22:22 UTC."""
     entropy = bytes.fromhex("0cc318c4dc0c0c07398f")

@@ -15,8 +15,15 @@ def run_id(milliseconds: int, entropy: bytes) -> str:
 
 
 def named_run_id(name: str) -> str:
-    """The id of the run that a program knows by a name of its own."""
-    return str(uuid.uuid5(_NAMED, name))
+    """The id of the run that a program knows by a name of its own; a run id is its own name."""
+    return name if _is_run_id(name) else str(uuid.uuid5(_NAMED, name))
+
+
+def _is_run_id(name: str) -> bool:
+    try:
+        return str(uuid.UUID(name)) == name
+    except ValueError:
+        return False
 
 
 def child_run_id(parent: str, sequence: int, milliseconds: int) -> str:
