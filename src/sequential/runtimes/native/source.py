@@ -81,8 +81,8 @@ def arguments(
 ) -> tuple[list[Any], dict[str, Any]]:
     """What the entry is called with.
 
-    One parameter that is no field of the input takes the input as a whole; otherwise parameters
-    are filled by name.
+    One parameter that is no field of the input takes the input as a whole, unless its default shows
+    that it is a field; otherwise parameters are filled by name.
     """
     parameters = list(inspect.signature(entry).parameters.values())
     if not isinstance(input, dict):
@@ -96,6 +96,7 @@ def arguments(
         len(parameters) == len(named) == 1
         and named[0].kind is not named[0].KEYWORD_ONLY
         and named[0].name not in input_names
+        and (named[0].default in (named[0].empty, None) or isinstance(named[0].default, dict))
     ):
         return [input], {}
     positional = [one.name for one in named if one.kind is one.POSITIONAL_ONLY]

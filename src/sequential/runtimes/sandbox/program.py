@@ -108,7 +108,8 @@ def _call(entry: FunctionNode, input_names: tuple[str, ...]) -> tuple[tuple[str,
     """Which input fields the entry takes, and the line that calls it.
 
     One parameter that is no field of the input takes the input as a whole, as in
-    `main(input)`; otherwise parameters are filled by name.
+    `main(input)`, unless its default shows that it is a field; otherwise parameters are filled by
+    name.
     """
     parameters = entry.args
     names = [a.arg for a in (*parameters.posonlyargs, *parameters.args)]
@@ -116,13 +117,21 @@ def _call(entry: FunctionNode, input_names: tuple[str, ...]) -> tuple[tuple[str,
     waits = "await " if isinstance(entry, ast.AsyncFunctionDef) else ""
     if not names and not keywords and not parameters.kwarg:
         return (), f"{waits}{entry.name}()"
-    if len(names) == 1 and not keywords and names[0] not in input_names:
+    if len(names) == 1 and not keywords and names[0] not in input_names and not _has_field(entry):
         return None, f"{waits}{entry.name}({INPUT_NAME})"
     fields = None if parameters.kwarg else (*names, *keywords)
     given = f"**{INPUT_NAME}"
     if only := tuple(a.arg for a in parameters.posonlyargs):
         given = f"*[{INPUT_NAME}.pop(n) for n in {only} if n in {INPUT_NAME}], {given}"
     return fields, f"{waits}{entry.name}({given})"
+
+
+def _has_field(entry: FunctionNode) -> bool:
+    """Whether the only parameter has a default that no input as a whole could be."""
+    match entry.args.defaults:
+        case [] | [ast.Constant(value=None)] | [ast.Dict()] | [ast.Call(func=ast.Name(id="dict"))]:
+            return False
+    return True
 
 
 def _handler_function(tree: ast.Module, name: str) -> FunctionNode:
