@@ -191,7 +191,10 @@ class TestMistakes:
         ("content", "parts"),
         [
             ({"adapter": "x"}, ["did you mean 'adaptor'?"]),
-            ({"zzz": 1}, ["there are adaptor, defaults, http, retry, runner, tasks"]),
+            (
+                {"zzz": 1},
+                ["there are adaptor, defaults, http, retry, runner, server, services, tasks"],
+            ),
             ({"adaptor": 5}, ["Expected `str`, got `int`", "$.adaptor"]),
             ({"defaults": []}, ["Expected `object`, got `array`", "$.defaults"]),
             ({"retry": 5}, ["$.retry"]),

@@ -33,7 +33,10 @@ MAY_IMPORT = {
     "runtimes": {"core", "errors", "runtimes", "task"},  # `task` has the names that tasks use
     "services": {"core", "errors", "services"},
     "storage": {"core", "errors", "storage"},
-    "config": {"core", "errors", "runner.settings", "services.http_settings", "web.settings"},
+    "config": {
+        *("core", "errors", "runner.settings", "web.settings"),
+        *("services.http_settings", "services.remote_settings"),
+    },
     "runner": {
         *("core", "errors", "runner", "config", "services.http_settings"),
         "storage.folder_task_files",  # the files that `sync-tasks` copies, whatever the store
@@ -49,7 +52,7 @@ MAY_IMPORT = {
         *("flow", "core", "errors", "config", "runner", "storage.files"),  # files that last
         *(f"{family}.{door}" for family in FAMILIES for door in ("base", "registry")),
     },
-    "web": {"web", "core", "errors", "config", "runner"},
+    "web": {"web", "core", "errors", "config", "runner", "services.base", "services.describe"},
     "edge": {"edge", "core", "errors", "config", "runner", "services.base"},
     # Programs elsewhere have neither engine nor storage nor sandbox.
     "client": {"client", "core", "errors", "runner.loop_thread", "runner.run_handle"},

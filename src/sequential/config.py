@@ -17,9 +17,11 @@ from typing import Any
 import msgspec
 
 from sequential.core.model import RetryPolicy
+from sequential.core.names import check_service_name
 from sequential.errors import ConfigError
 from sequential.runner.settings import RunnerSettings
 from sequential.services.http_settings import HttpSettings
+from sequential.services.remote_settings import RemoteAddress, RemoteSettings, checked_base
 from sequential.web.settings import ServerSettings
 
 FILE_NAME = ".sequentialrc.json"
@@ -43,7 +45,8 @@ class ProjectFile(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
 
     `adaptor` chooses the storage (`default` and `folder` mean the `tasks` folder), `defaults` fill
     in missing inputs of all tasks, `retry`, `http` and `runner` change the engine's own settings,
-    `server` those of the HTTP server.
+    `server` those of the HTTP server. `services` says where services are that other processes
+    offer: by name their URL, or an object with `url`, `secret` and `timeout`.
     """
 
     adaptor: str = "default"
@@ -53,6 +56,7 @@ class ProjectFile(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
     http: dict[str, Any] = {}
     runner: dict[str, Any] = {}
     server: dict[str, Any] = {}
+    services: dict[str, str | RemoteAddress] = {}
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -65,6 +69,7 @@ class Settings(msgspec.Struct, frozen=True):
     http: HttpSettings = HttpSettings()
     runner: RunnerSettings = RunnerSettings()
     server: ServerSettings = ServerSettings()
+    remote: RemoteSettings = RemoteSettings()
 
     @property
     def storage(self) -> str:
@@ -114,6 +119,7 @@ def load_settings(
         http=http,
         runner=msgspec.structs.replace(runner, retry=retry, timeout=timeout),
         server=server,
+        remote=_remote(stored, environment),
     )
 
 
@@ -291,6 +297,36 @@ def _section(given: dict[str, Any], kind: type[Any], where: str) -> Any:
         raise ConfigError(f"{where}: {_explained(error, kind)}") from error
 
 
+def _remote(stored: ProjectFile, environment: Mapping[str, str]) -> RemoteSettings:
+    """Where services are elsewhere, as the file and the variables of the original's client say."""
+    kind = environment.get("SERVICE_CLIENT_TYPE", "").strip()
+    base = environment.get("SERVICE_CLIENT_BASE_URL", "").strip()
+    if kind not in ("", "http", "local"):
+        raise ConfigError(f"the variable SERVICE_CLIENT_TYPE is http or local, not {kind[:40]!r}")
+    if kind == "http" and not base:
+        raise ConfigError("SERVICE_CLIENT_TYPE is http: set SERVICE_CLIENT_BASE_URL as well")
+    if kind == "http":
+        _check_base("the variable SERVICE_CLIENT_BASE_URL", base)
+    token = environment.get("SERVICE_CLIENT_AUTH_TOKEN", "").strip()
+    return RemoteSettings(_addresses(stored), base if kind == "http" else "", token)
+
+
+def _addresses(content: ProjectFile) -> dict[str, RemoteAddress]:
+    addresses = {}
+    for name, given in content.services.items():
+        check_service_name(name)
+        addresses[name] = RemoteAddress(given) if isinstance(given, str) else given
+        _check_base(f"{FILE_NAME}, services.{name}", addresses[name].url)
+    return addresses
+
+
+def _check_base(where: str, url: str) -> None:
+    try:
+        checked_base(url)
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}") from None
+
+
 def _checked(tree: dict[str, Any]) -> ProjectFile:
     try:
         content = msgspec.convert(tree, ProjectFile)
@@ -299,6 +335,7 @@ def _checked(tree: dict[str, Any]) -> ProjectFile:
     _section(content.http, HttpSettings, "http")
     _section(content.runner, RunnerSettings, "runner")
     _section(content.server, ServerSettings, "server")
+    _addresses(content)
     return content
 
 
@@ -337,7 +374,8 @@ def _explained(error: Exception, kind: type[Any]) -> str:
     unknown = _UNKNOWN.search(text)
     if unknown is None:
         return text
-    known = RetryPolicy if unknown["path"] else kind  # the only record within a section
+    path = unknown["path"] or ""  # of a record within a section
+    known = RemoteAddress if path.startswith("services") else RetryPolicy if path else kind
     return f"{text}; {_hint(unknown['name'], known.__struct_fields__)}"
 
 

@@ -114,3 +114,56 @@ async def test_the_services_of_a_project(tmp_path: Path) -> None:
 
 def test_without_a_project() -> None:
     assert standard_services().get("clock", OPEN).name == "clock"
+
+
+class Open(Fake):
+    """A service with more methods than it can list."""
+
+    def accepts(self, method: str) -> bool:
+        return not method.startswith("no")
+
+
+def test_what_a_source_writes_out_of_a_service_that_cannot_list_its_methods() -> None:
+    known = Services([Open("gapi", "echo"), Fake("crm", "find")])
+    source = """
+    a = await services.gapi.drive.files.list(pageSize=5)
+    b = await services.gapi.drive . files . get (id)
+    c = services.gapi.drive()
+    d = services.gapi.nothing()
+    e = await services.crm.other()
+    f = await call_host_tool("gapi", 'docs.documents.get', {})
+    """
+    assert known.methods(OPEN, source) == (
+        "crm.find",
+        "gapi.echo",
+        "gapi.docs.documents.get",
+        "gapi.drive.files.get",
+        "gapi.drive.files.list",
+    )
+    assert known.get("gapi", OPEN, "anything.else").name == "gapi"
+    with pytest.raises(CallError, match="has no method 'nothing'"):
+        known.get("gapi", OPEN, "nothing")
+
+
+def test_services_that_are_all_elsewhere() -> None:
+    known = Services([Fake("clock", "sleep")], elsewhere=Open)
+    source = "services.crm.find(1)\nservices.clock.sleep()\n__callHostTool__('mail', 'send')"
+    assert known.methods(OPEN, source) == ("crm.find", "mail.send")
+    assert known.methods(Allow(services=("crm",)), source) == ("crm.find",)
+    assert known.get("crm", OPEN) is known.get("crm", OPEN)
+    with pytest.raises(CallError, match="there is no service 'a/b'"):
+        known.get("a/b", OPEN)
+
+
+def test_where_they_come_from(tmp_path: Path) -> None:
+    (tmp_path / "services").mkdir()
+    (tmp_path / "services" / "crm.py").write_text("def find(email: str): return email\n")
+    known = standard_services(project_folder=tmp_path, given=[Fake("mine", "x")])
+    assert {"crm", "mine"} <= set(known.names())
+    assert not {"http", "clock"} & set(known.names())
+    assert (known.origin("crm"), known.origin("mine")) == ("project", "given")
+    find = known.describe("crm").find("find")
+    assert find is not None
+    assert find.parameters["required"] == ["email"]
+    with pytest.raises(CallError, match="did you mean 'crm'"):
+        known.describe("cmr")

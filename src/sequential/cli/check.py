@@ -7,7 +7,7 @@ from sequential.cli import output
 from sequential.cli.inputs import read_input
 from sequential.cli.project import Project
 from sequential.core.inputs import check_input
-from sequential.core.model import TaskConfig, TaskFunction
+from sequential.core.model import TaskFunction
 from sequential.core.policy import config_problems
 from sequential.errors import ConfigError, InvalidInputError
 
@@ -87,7 +87,7 @@ def _problems(engine: "Engine", task: TaskFunction, handlers: list[str] | None) 
     names = [field.name for field in task.config.inputs]
     if task.config.runtime == "native":
         return dry_run_native(task.code, task=task.identifier, input_names=names, handlers=handlers)
-    services = _services(engine, task.config)
+    services = _services(engine, task)
     return dry_run(
         task.code,
         task=task.identifier,
@@ -102,10 +102,10 @@ def place(problem: dict[str, Any]) -> str:
     return ":".join(str(problem[k]) for k in ("file", "line", "column") if problem[k])
 
 
-def _services(engine: "Engine", config: TaskConfig) -> dict[str, list[str]]:
+def _services(engine: "Engine", task: TaskFunction) -> dict[str, list[str]]:
     """The services the task may call, with their methods."""
     methods: dict[str, list[str]] = {}
-    for dotted in engine.services.methods(config.allow):
+    for dotted in engine.services.methods(task.config.allow, task.code):
         service, _, method = dotted.partition(".")
         methods.setdefault(service, []).append(method)
     return methods

@@ -19,6 +19,7 @@ _SECRET = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)
 _RUN = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 _RUN_PREFIX = re.compile(r"[0-9a-f-]{1,36}\Z")
 _COLLECTION = re.compile(r"[a-z][a-z_]{0,39}\Z")
+_WITH_A_DASH = frozenset({"admin-debug"})
 _DEVICES = {"con", "prn", "aux", "nul"} | {f"{d}{n}" for d in ("com", "lpt") for n in range(1, 10)}
 
 
@@ -28,7 +29,12 @@ def check_task_name(name: str) -> str:
 
 
 def check_service_name(name: str) -> str:
-    """Return `name` if it may name a service: it must also be a Python name."""
+    """Return `name` if it may name a service: it must also be a Python name.
+
+    A name of the original with a dash is fine; tasks call such a service by `call_host_tool`.
+    """
+    if name in _WITH_A_DASH:
+        return name
     return _check("service", name, _SERVICE, 'letters, digits and "_", starting with a letter')
 
 
@@ -37,17 +43,17 @@ def check_field_name(name: str) -> str:
     return _check("input", name, _FIELD, 'letters, digits and "_", starting with no digit')
 
 
+def check_schedule_name(name: str) -> str:
+    """Return `name` if it may name a schedule of a task."""
+    return _check("schedule", name, _TASK, 'letters, digits, "-" and "_", starting with a letter')
+
+
 def check_event_name(name: str) -> str:
     """Return `name` if it may name an event: any text of one line that can be seen."""
     if not (1 <= len(name) <= 200 and name.isprintable()):
         raise InvalidNameError(
             f"not a name of an event: {_shown(name)}; use 1 to 200 printable characters"
         )
-def check_schedule_name(name: str) -> str:
-    """Return `name` if it may name a schedule of a task."""
-    return _check("schedule", name, _TASK, 'letters, digits, "-" and "_", starting with a letter')
-
-
     return name
 
 

@@ -79,7 +79,7 @@ class Refusing(Services):
         super().__init__(())
         self._names = service_methods(code)
 
-    def methods(self, allow: Allow) -> tuple[str, ...]:
+    def methods(self, allow: Allow, source: str = "") -> tuple[str, ...]:
         return self._names
 
 

@@ -190,7 +190,7 @@ class LiveProgram:
             source=run.code,
             filename=run.filename,
             input_names=tuple(field.name for field in run.config.inputs),
-            methods=self._services.methods(run.config.allow),
+            methods=self._services.methods(run.config.allow, run.code),
             limits=run.config.limits,
             graph=run.config.graph,
             handler=run.config.handler,

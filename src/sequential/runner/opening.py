@@ -35,7 +35,7 @@ async def open_parts(
     """
     named = storage if isinstance(storage, str) else None
     settings = settings or load_settings(Path(project), adaptor=named)
-    available = standard_services(settings.http, settings.project, services)
+    available = standard_services(settings.http, settings.project, services, settings.remote)
     try:
         adapter = (
             storage

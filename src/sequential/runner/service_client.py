@@ -67,6 +67,7 @@ class ServiceClient:
         self._services = services_of(services)
         self._is_owner = self._services is not services
         self._keys = keys or keystore_of(storage, secret)
+        self._services.provide(keys=self._keys, storage=storage)
         self._clock = clock or SystemClock()
         self._settings = settings or RunnerSettings()
         self._room = asyncio.Semaphore(self._settings.calls)
