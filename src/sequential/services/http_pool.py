@@ -9,6 +9,7 @@ There is no DNS cache: it would be shared by tasks that may see different things
 """
 
 import asyncio
+import io
 import os
 import socket
 import ssl
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from aiohttp.client_reqrep import ClientRequest
     from aiohttp.connector import Connection
     from aiohttp.tracing import Trace
+
+LARGE = 1024 * 1024  # bytes of a body
 
 # What the request of the current asyncio task may connect to. Without it nothing may.
 _clearance: ContextVar[Clearance] = ContextVar("clearance")
@@ -83,7 +86,7 @@ class Pool:
                 URL(request.target.url, encoded=True),
                 headers=self._headers(request),
                 skip_auto_headers=request.left_out,
-                data=request.body,
+                data=_payload(request.body),
                 allow_redirects=False,
             ) as response:
                 return await self._answer(request, response)
@@ -223,6 +226,11 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, aiohttp.ClientConnectorError):
         return "none of its addresses accepts connections"
     return type(cause).__name__
+
+
+def _payload(body: bytes | None) -> bytes | io.BytesIO | None:
+    """What is to be sent; what is large goes in pieces, so as not to hold up the event loop."""
+    return io.BytesIO(body) if body and len(body) > LARGE else body
 
 
 def _decoded(raw: bytes) -> str:
