@@ -39,6 +39,19 @@ async def test_values_by_name(keys: Keystore) -> None:
     assert await keys.list() == ["google/client_secret"]
 
 
+async def test_documents_are_no_secrets_where_a_store_keeps_them_in_the_keystore(
+    keys: Keystore, store: MemoryAdapter
+) -> None:
+    entry = f"{store.reserved_keys}tokens:a"
+    await store.set_keystore(entry, "1 null")
+    await keys.set("documents", "x")
+    assert await keys.list() == ["documents"]
+    for attempt in (keys.get(entry), keys.set(entry, "x"), keys.delete(entry)):
+        with pytest.raises(InvalidNameError):
+            await attempt
+    assert await store.get_keystore(entry) == "1 null"
+
+
 async def test_the_store_sees_neither_the_value_nor_that_two_are_the_same(
     keys: Keystore, store: MemoryAdapter
 ) -> None:

@@ -77,6 +77,11 @@ async def life(adapter: FirestoreAdapter) -> Any:
     function = TaskFunction("my-task", "1", TaskConfig("my-task"))
     await adapter.store_task_function(function)
     await adapter.set_keystore("key", "value")
+    await adapter.put_document("tokens", "b", "one", if_version=0)
+    await adapter.put_document("tokens", "b", "two")
+    await adapter.put_document("tokens", "b", "three", if_version=2)
+    await adapter.put_document("tokens", "c", "deleted")
+    assert await adapter.delete_document("tokens", "c") is True
     await adapter.create_task_run(RUN)
     claimed = await adapter.claim(RUN.id, "token", NOW, SOON)
     await adapter.renew(RUN.id, "token", LATER)
@@ -91,7 +96,8 @@ async def life(adapter: FirestoreAdapter) -> Any:
     calls = await adapter.query_stack_runs(task_run_id=RUN.id)
     snapshot = await adapter.get_snapshot(RUN.id)
     everything = await adapter.query_task_runs()
-    return answered, calls, snapshot, await adapter.get_log(RUN.id), everything
+    documents = await adapter.list_documents("tokens")
+    return answered, calls, snapshot, await adapter.get_log(RUN.id), everything, documents
 
 
 @pytest.mark.parametrize(

@@ -34,17 +34,18 @@ async def everything(adapter: FolderAdapter, run_id: str) -> bytes:
     """All that can be read of a run, as text."""
     run = await adapter.get_task_run(run_id)
     calls = await adapter.query_stack_runs(task_run_id=run_id)
-    return text_of([run, calls, await adapter.get_log(run_id)])
+    documents = await adapter.list_documents("tokens")
+    return text_of([run, calls, await adapter.get_log(run_id), documents])
 
 
 async def test_a_process_killed_at_any_system_call_leaves_all_of_a_commit_or_nothing(
     tmp_path: Path,
 ) -> None:
-    expected = [text_of([None, [], []])]  # what is read after so many steps
+    expected = [text_of([None, [], [], []])]  # what is read after so many steps
     reader = FolderAdapter(tmp_path / "model" / "tasks")
     async for _ in killing.scenario(tmp_path / "model"):
         expected.append(await everything(reader, killing.RUN.id))
-    assert len(set(expected)) == 6
+    assert len(set(expected)) == 8
     await reader.close()
 
     script = Path(killing.__file__)
@@ -52,7 +53,7 @@ async def test_a_process_killed_at_any_system_call_leaves_all_of_a_commit_or_not
     output = await asyncio.to_thread(subprocess.check_output, command, timeout=60)
     acknowledged = json.loads(output)
     assert len(acknowledged) > 60
-    assert set(acknowledged.values()) == {0, 1, 2, 3, 4, 5}
+    assert set(acknowledged.values()) == {*range(8)}
     for name, steps in acknowledged.items():
         adapter = FolderAdapter(tmp_path / "killed" / name / "tasks")
         found = await everything(adapter, killing.RUN.id)

@@ -18,7 +18,7 @@ from sequential.core.model import (
     TaskRun,
     evolve,
 )
-from sequential.errors import LeaseLostError, RunExistsError, StorageError
+from sequential.errors import DocumentChangedError, LeaseLostError, RunExistsError, StorageError
 from sequential.storage.base import StorageAdapter
 from sequential.storage.postgres import PostgresAdapter, create
 from sequential.testing.storage_contract import LATER, NOW, SOON, delivered, new_call, new_run
@@ -167,6 +167,29 @@ async def delete_key(b: Behind) -> Any:
     assert await b.adapter.delete_keystore("key") is False
 
 
+async def put_document(b: Behind) -> Any:
+    b.breaks()
+    assert (await b.adapter.put_document("tokens", "a", 1, if_version=0)).version == 1
+    b.breaks()
+    assert (await b.adapter.put_document("tokens", "a", 2)).version == 2
+    b.breaks()
+    assert (await b.adapter.put_document("tokens", "a", 3, if_version=2)).version == 3
+    b.breaks()
+    with pytest.raises(DocumentChangedError, match="tokens/a has version 3 now"):
+        await b.adapter.put_document("tokens", "a", 4, if_version=2)
+
+
+async def remove_documents(b: Behind) -> Any:
+    for key in ("a", "b", "c"):
+        await b.direct.put_document("tokens", key, 1)
+    b.breaks()
+    assert await b.adapter.delete_document("tokens", "c") is True
+    assert await b.adapter.delete_document("tokens", "c") is False
+    b.breaks()
+    assert await b.adapter.prune_documents("tokens", "z") == 2
+    assert await b.direct.list_documents("tokens") == []
+
+
 async def renew_and_release(b: Behind) -> Any:
     run = await claimed(b.adapter)
     b.breaks()
@@ -186,6 +209,7 @@ async def read(b: Behind) -> Any:
 OPERATIONS: list[Callable[[Behind], Awaitable[Any]]] = [
     *(create_run, claim, claim_due, commit, commit_that_parks, amend, update, log, snapshot),
     *(store_task, delete_task, delete_run, delete_key, renew_and_release, read),
+    *(put_document, remove_documents),
 ]
 
 

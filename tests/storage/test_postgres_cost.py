@@ -132,6 +132,24 @@ async def test_the_next_time_is_the_first_of_an_index(store: Counting) -> None:
     assert (await store.reads(store.next_wakeup(NOW, ["my-task", "b"]))).get("task_runs", 0) <= 3
 
 
+async def test_a_page_of_documents_reads_that_page(store: Counting) -> None:
+    for number in range(8):
+        await store.put_document("log", f"{number}", number)
+        await store.list_documents("log", after="3", limit=2)
+    schema = store.address.options.schema
+    store.connection.execute(
+        f"insert into {schema}.documents select 'log', 'k' || n, '1', 1 "
+        f"from generate_series(1, {MANY}) n".encode()
+    )
+    store.connection.commit()
+    pages: list[dict[str, Any]] = [{}, {"after": "k5"}, {"after": "k5", "newest": True}]
+    for page in [*pages, {"newest": True}]:
+        assert (await store.reads(store.list_documents("log", limit=5, **page)))["documents"] <= 5
+    assert (await store.reads(store.get_document("log", "k77")))["documents"] == 1
+    assert (await store.reads(store.put_document("log", "k77", 2)))["documents"] <= 1
+    assert (await store.reads(store.prune_documents("log", "k10")))["documents"] <= 30
+
+
 async def test_a_claim_counts_what_is_driven_only(store: Counting) -> None:
     config = TaskConfig("my-task", concurrency=5)
     run = await store.create_task_run(new_run(config=config))

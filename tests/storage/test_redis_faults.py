@@ -25,6 +25,7 @@ from sequential.core.model import (
 )
 from sequential.errors import (
     ConfigError,
+    DocumentChangedError,
     LeaseLostError,
     RunBusyError,
     StorageError,
@@ -135,9 +136,24 @@ async def use_the_keystore(adapter: RedisAdapter, run: TaskRun) -> None:
     assert await adapter.delete_keystore("k") is False
 
 
+async def use_documents(adapter: RedisAdapter, run: TaskRun) -> None:
+    one = await adapter.put_document("tokens", "a", 1, if_version=0)
+    two = await adapter.put_document("tokens", "a", 2)
+    three = await adapter.put_document("tokens", "a", 3, if_version=2)
+    assert [one.version, two.version, three.version] == [1, 2, 3]
+    with pytest.raises(DocumentChangedError, match="tokens/a has version 3 now"):
+        await adapter.put_document("tokens", "a", 4, if_version=2)
+    assert await adapter.list_documents("tokens") == [three]
+    assert await adapter.delete_document("tokens", "a") is True
+    assert await adapter.delete_document("tokens", "a") is False
+    await adapter.put_document("tokens", "b", 1)
+    assert await adapter.prune_documents("tokens", "z") == 1
+    assert await adapter.prune_documents("tokens", "z") == 0
+
+
 STEPS: list[Step] = [
     *(commit, commit_the_end, claim, claim_due, create_run, amend, renew, delete_run),
-    *(delete_task, store_task, append_log, use_the_keystore),
+    *(delete_task, store_task, append_log, use_the_keystore, use_documents),
 ]
 
 

@@ -117,6 +117,7 @@ OPERATIONS: dict[str, Callable[[RedisAdapter, TaskRun], Awaitable[Any]]] = {
     "delete call": lambda adapter, run: adapter.delete_stack_run(f"{run.id}:1"),
     "snapshot": lambda adapter, run: adapter.store_snapshot(Snapshot(run.id, 2, b"2")),
     "log": append,
+    "put document": lambda adapter, run: adapter.put_document("tokens", "a", 1),
 }
 ON_A_FREE_RUN: dict[str, Callable[[RedisAdapter, TaskRun], Awaitable[Any]]] = {
     "delete run": lambda adapter, run: adapter.delete_task_run(run.id),
@@ -164,8 +165,49 @@ async def test_an_operation_that_meets_a_foreign_key_writes_nothing(
     assert failures > 0
 
 
+@pytest.mark.parametrize("spoilt", ["documents", "document_keys"])
+async def test_documents_that_meet_a_foreign_key_stay_as_they_are(
+    adapter: RedisAdapter, spoilt: str
+) -> None:
+    await adapter.put_document("tokens", "a", 1)
+    await adapter.put_document("tokens", "b", 2)
+    await adapter._server.connections.set(f"{adapter._address.prefix}{spoilt}:tokens", "foreign")
+    before = await keys_of(adapter)
+    for attempt in (
+        adapter.delete_document("tokens", "a"),
+        adapter.prune_documents("tokens", "b"),
+        adapter.put_document("tokens", "a", 3),
+        adapter.list_documents("tokens"),
+    ):
+        assert isinstance(await error_of(attempt), DamagedRunError)
+        assert await keys_of(adapter) == before
+
+
+async def test_a_document_that_was_damaged_by_hand_is_reported(adapter: RedisAdapter) -> None:
+    await adapter.put_document("tokens", "a", 1)
+    documents = f"{adapter._address.prefix}documents:tokens"
+    await adapter._server.connections.hset(documents, "a", "text")
+    for attempt in (adapter.get_document("tokens", "a"), adapter.list_documents("tokens")):
+        with pytest.raises(DamagedRunError, match="the document tokens/a is damaged"):
+            await attempt
+    assert (await adapter.put_document("tokens", "a", 2)).value == 2
+    assert await adapter.prune_documents("tokens", "b") == 1
+
+
+async def test_more_documents_are_pruned_than_one_script_removes(adapter: RedisAdapter) -> None:
+    prefix = adapter._address.prefix
+    keys = [f"{number:05}" for number in range(2500)]
+    client = adapter._server.connections
+    await client.hset(f"{prefix}documents:log", mapping=dict.fromkeys(keys, "1 null"))
+    await client.zadd(f"{prefix}document_keys:log", dict.fromkeys(keys, 0))
+    assert await adapter.prune_documents("log", "02400") == 2400
+    assert [one.key for one in await adapter.list_documents("log")] == keys[2400:]
+
+
 async def test_nothing_is_left_when_all_is_deleted(adapter: RedisAdapter) -> None:
     run = await a_driven_run(adapter)
+    await adapter.put_document("tokens", "a", 1)
+    await adapter.delete_document("tokens", "a")
     await adapter.release(run.id, "token")
     await adapter.delete_task("my-task")
     assert [*await keys_of(adapter)] == [f"{adapter._address.prefix}version".encode()]

@@ -34,7 +34,8 @@ async def state(adapter: StorageAdapter) -> Any:
     calls = await adapter.query_stack_runs(task_run_id=RUN.id)
     log = "".join(line.text for line in await adapter.get_log(RUN.id))
     snapshot = await adapter.get_snapshot(RUN.id)
-    return run, calls, log, snapshot.data if snapshot else b""
+    documents = await adapter.list_documents("tokens")
+    return run, calls, log, snapshot.data if snapshot else b"", documents
 
 
 async def model() -> list[Any]:
@@ -65,6 +66,7 @@ async def test_killed_at_any_statement_a_step_is_there_or_not(tmp_path: Path) ->
     states = await model()
     assert len(states) == STEPS
     seen = set()
+    assert states[0] == states[11] == states[14]  # nothing is left
     for place, acknowledged in results.items():
         adapter = await opened(tmp_path / place / "workflow.db")
         found = await state(adapter)

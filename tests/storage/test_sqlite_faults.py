@@ -55,6 +55,7 @@ async def state(adapter: StorageAdapter) -> Any:
         [await adapter.get_log(run.id) for run in (RUN, DRIVEN)],
         [await adapter.get_snapshot(run.id) for run in (RUN, DRIVEN)],
         await adapter.list_keystore(),
+        await adapter.list_documents("tokens"),
     )
 
 
@@ -91,6 +92,7 @@ OPERATIONS: dict[str, Callable[[StorageAdapter], Awaitable[Any]]] = {
     "delete run": lambda adapter: adapter.delete_task_run(RUN.id),
     "delete call": lambda adapter: adapter.delete_stack_run(f"{RUN.id}:1"),
     "set key": lambda adapter: adapter.set_keystore("key", "value"),
+    "put document": lambda adapter: adapter.put_document("tokens", "a", LARGE, if_version=0),
 }
 
 

@@ -22,6 +22,7 @@ from sequential.core.model import (
     evolve,
 )
 from sequential.errors import (
+    DocumentChangedError,
     LeaseLostError,
     RunExistsError,
     StorageError,
@@ -112,9 +113,24 @@ async def delete_key(adapter: SupabaseAdapter, run: TaskRun) -> None:
     assert await adapter.delete_keystore("name")
 
 
+async def use_documents(adapter: SupabaseAdapter, run: TaskRun) -> None:
+    one = await adapter.put_document("tokens", "a", 1, if_version=0)
+    two = await adapter.put_document("tokens", "a", 2)
+    three = await adapter.put_document("tokens", "a", 3, if_version=2)
+    assert [one.version, two.version, three.version] == [1, 2, 3]
+    with pytest.raises(DocumentChangedError, match="tokens/a has version 3 now"):
+        await adapter.put_document("tokens", "a", 4, if_version=2)
+    assert await adapter.list_documents("tokens") == [three]
+    assert await adapter.delete_document("tokens", "a") is True
+    assert await adapter.delete_document("tokens", "a") is False
+    await adapter.put_document("tokens", "b", 1)
+    assert await adapter.prune_documents("tokens", "z") == 1
+    assert await adapter.prune_documents("tokens", "z") == 0
+
+
 STEPS: list[Step] = [
     *(commit, commit_the_end, claim, claim_due, create_run),
-    *(amend, append_log, delete_run, delete_task, delete_key),
+    *(amend, append_log, delete_run, delete_task, delete_key, use_documents),
 ]
 
 

@@ -46,6 +46,10 @@ async def scenario(folder: Path) -> AsyncIterator[int]:
     for number, commit in enumerate(commits(claimed), 3):
         await adapter.commit(commit)
         yield number
+    await adapter.put_document("tokens", "a", {"role": "read"}, if_version=0)
+    yield 6
+    await adapter.put_document("tokens", "a", LARGE)
+    yield 7
     await adapter.close()
 
 

@@ -49,9 +49,15 @@ async def scenario(adapter: StorageAdapter) -> AsyncIterator[int]:
     yield 10
     await adapter.delete_task_run(RUN.id)
     yield 11
+    await adapter.put_document("tokens", "a", {"role": "read"}, if_version=0)
+    yield 12
+    await adapter.put_document("tokens", "a", LARGE)
+    yield 13
+    await adapter.prune_documents("tokens", "b")
+    yield 14
 
 
-STEPS = 12  # the one before the first counts, too
+STEPS = 15  # the one before the first counts, too
 
 
 def killing(number: int) -> None:

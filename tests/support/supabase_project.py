@@ -73,7 +73,7 @@ class SupabaseProject:
             connection.execute(script.encode())
 
     def empty(self) -> None:
-        tables = ("task_runs", "programs", "task_functions", "keystore", "requests")
+        tables = ("task_runs", "programs", "task_functions", "keystore", "documents", "requests")
         self.apply(";".join(f"delete from sequential.{table}" for table in tables))
 
     def limit_role(self, limit: str) -> None:

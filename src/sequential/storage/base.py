@@ -47,6 +47,7 @@ class StorageAdapter(DocumentStore):
     The methods of the keystore and of documents are those of `DocumentStore`.
     """
 
+    tasks_are_files = False  # which people edit, so that nobody is told when a task has changed
     sweep = 1.0  # seconds between two looks for work that nothing announced, where a look is cheap
 
     def __init__(self) -> None:

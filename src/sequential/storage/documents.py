@@ -78,15 +78,10 @@ class DocumentStore(abc.ABC):
 
         With `if_version` only if it still has this version, with 0 only if there is none: else
         `DocumentChangedError` is raised and nothing is written. Raises `InvalidNameError`, and
-        `InvalidInputError` for a value of more than 512 KiB of JSON.
+        `InvalidInputError` for a value that is no JSON, or more than 512 KiB of it.
         """
         _check(collection, key)
-        text = json_text(value)
-        if (size := len(text.encode())) > LARGEST:
-            raise InvalidInputError(
-                f"the document {collection}/{key} has {size} bytes, at most {LARGEST} are allowed: "
-                "keep what is large elsewhere"
-            )
+        text = _text(collection, key, value)
         version = await self._put_document(collection, key, text, if_version)
         return _document(collection, Stored(key, text, version))
 
@@ -143,7 +138,7 @@ class DocumentStore(abc.ABC):
         if entry is None:
             return None
         version, _, text = entry.partition(" ")
-        return Stored(key, text, int(version))
+        return Stored(key, text, int(version) if version.isdecimal() else 0)
 
     async def _delete_document(self, collection: str, key: str) -> bool:
         async with self._lock:
@@ -186,6 +181,23 @@ def changed(collection: str, key: str, found: int) -> DocumentChangedError:
 def _check(collection: str, key: str) -> None:
     check_collection_name(collection)
     check_document_key(key)
+
+
+def _text(collection: str, key: str, value: Any) -> str:
+    """The JSON of a value that may be stored."""
+    try:
+        text = json_text(value)
+    except (TypeError, RecursionError) as error:
+        raise InvalidInputError(
+            f"the document {collection}/{key} is no JSON ({error}): use None, booleans, numbers, "
+            "text, lists and dictionaries of these"
+        ) from error
+    if (size := len(text.encode())) > LARGEST:
+        raise InvalidInputError(
+            f"the document {collection}/{key} has {size} bytes, at most {LARGEST} are allowed: "
+            "keep what is large elsewhere"
+        )
+    return text
 
 
 def _document(collection: str, found: Stored) -> Document:

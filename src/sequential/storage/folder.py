@@ -52,6 +52,8 @@ _ASKED = 0.05  # seconds between two looks into the inboxes while a run is drive
 class FolderAdapter(FolderWriter):
     """Tasks and runs as files in the folder `path`, which is created when something is stored."""
 
+    tasks_are_files = True
+
     def __init__(self, path: str | Path = "tasks") -> None:
         super().__init__(path)
         self._outsider = Outsider(self.places, self._do, self._write, self._carry_out, self._get)

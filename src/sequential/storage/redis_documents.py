@@ -2,7 +2,7 @@
 
 from sequential.storage.documents import Page, Stored, changed
 from sequential.storage.redis_open import OpenStore
-from sequential.storage.redis_records import damage
+from sequential.storage.redis_records import Item, damage
 
 _PAGE = 200  # documents in one answer
 _AT_ONCE = 1000  # documents that are removed by one script
@@ -36,9 +36,8 @@ class RedisDocuments(OpenStore):
         after = page.after or ""
         while page.limit is None or len(found) < page.limit:
             size = _PAGE if page.limit is None else min(page.limit - len(found), _PAGE)
-            _, keys, entries = await self._call(
-                "list_documents", [], [collection, after.encode(), size, int(page.newest)]
-            )
+            items: list[Item] = [collection, after.encode(), size, int(page.newest)]
+            _, keys, entries = await self._call("list_documents", [], items)
             names = [key.decode() for key in keys]
             found += [_stored(collection, *one) for one in zip(names, entries, strict=True)]
             if len(names) < size:
@@ -49,7 +48,7 @@ class RedisDocuments(OpenStore):
     async def _prune_documents(self, collection: str, before: str) -> int:
         removed = 0
         while True:
-            items = [collection, before.encode(), _AT_ONCE]
+            items: list[Item] = [collection, before.encode(), _AT_ONCE]
             count = int((await self._call("prune_documents", [], items))[1])
             removed += count
             if count < _AT_ONCE:
