@@ -1,5 +1,7 @@
 """The endpoints of the original's dev server."""
 
+import asyncio
+
 import httpx
 
 from sequential.runner.engine import Engine
@@ -41,6 +43,22 @@ async def test_who_waits_longer_than_agreed_is_told_where_to_look(
 
     assert waiting.status_code == answered.status_code == 202
     assert ended.json()["result"] == {"yes": True}
+
+
+async def test_a_call_is_answered_by_its_number(client: httpx.AsyncClient) -> None:
+    run_id = (await client.post("/tasks/approval", params={"timeout": 0})).json()["id"]
+    async with asyncio.timeout(20):
+        while (await client.get(f"/api/v1/runs/{run_id}")).json()["status"] != "suspended":
+            await asyncio.sleep(0.01)
+    nothing = await client.post(f"/resume/{run_id}/7", json=1)
+    answered = await client.post(f"/resume/{run_id}/0", json="by number")
+    ended = await client.get(f"/api/v1/runs/{run_id}/wait")
+    settled = await client.post(f"/resume/{run_id}/0", json="too late")
+
+    assert (nothing.status_code, nothing.json()["error"]["code"]) == (404, "call_not_found")
+    assert answered.status_code == 202
+    assert ended.json()["result"] == "by number"
+    assert (settled.status_code, settled.json()["error"]["code"]) == (409, "invalid_transition")
 
 
 async def test_resume_wakes_a_run(client: httpx.AsyncClient) -> None:

@@ -7,8 +7,10 @@ from litestar import Request, Response
 from litestar.params import FromPath, JSONBody, QueryParameter
 
 from sequential import __version__
+from sequential.core import ids, values
 from sequential.core.model import Failure, StackRun, TaskRun
 from sequential.errors import InvalidTransitionError
+from sequential.runner.engine import Engine
 from sequential.web.errors import Refused
 from sequential.web.handlers import TheEngine, TheSettings, get, post
 from sequential.web.records import listed_call, shown_run
@@ -129,15 +131,33 @@ async def resume(engine: TheEngine, run_id: FromPath[str]) -> TaskRun:
     return shown_run(await engine.wake(run.id))
 
 
-@post("/resume/{run_id:str}/{event:str}", status_code=202, summary="Answer a waiting run")
+@post("/resume/{run_id:str}/{call:str}", status_code=202, summary="Answer a waiting run")
 async def resume_with(
-    request: AnyRequest, engine: TheEngine, run_id: FromPath[str], event: FromPath[str]
+    request: AnyRequest, engine: TheEngine, run_id: FromPath[str], call: FromPath[str]
 ) -> TaskRun:
-    """The body, any JSON, is what `wait_for_event(event)` returns in the task."""
+    """The body, any JSON, is what `wait_for_event(name)` returns in the task.
+
+    `call` is the name that is waited for, or the number of the call that waits for it.
+    """
     run = await found(engine, run_id)
+    event = await _awaited(engine, run, int(call)) if call.isdecimal() else call
     tree = await request.json() if await request.body() else None
     own = request.headers.get("idempotency-key")
     return shown_run(await engine.answer(run.id, event, given(request, tree), id=own))
+
+
+async def _awaited(engine: Engine, run: TaskRun, sequence: int) -> str:
+    """The name of the event that a call of a run waits for."""
+    call = await engine.storage.get_stack_run(ids.stack_run_id(run.id, sequence))
+    if call is None:
+        raise Refused(404, "call_not_found", f"run {run.id} has no call {sequence}")
+    if call.operation != "events.wait" or call.status.is_settled:
+        raise InvalidTransitionError(
+            f"call {sequence} of run {run.id} is {call.operation}, {call.status}: "
+            "it waits for no answer from outside"
+        )
+    args, kwargs = values.arguments_from_json(call.input)
+    return str(kwargs["name"] if "name" in kwargs else args[0])
 
 
 HANDLERS = [about, health, submit, status, run_task, resume, resume_with]
