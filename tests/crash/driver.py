@@ -4,17 +4,20 @@
 
 For n = 1, 2, 3, ... a forked child drives a fresh run of the task and kills itself with SIGKILL at
 the n-th boundary: before or after each write, sync or rename of the store, before a call is
-handed to its service, while it is with it, and after it has answered. A second child then drives
+handed to its service, while it is with it, and after it has answered. Of a run that follows a graph,
+with the runs of its handlers, it is before each write, sync or rename. A second child then drives
 the run to its end. One line of JSON per n is printed; the loop ends when a child has finished the
 run without reaching the boundary. Forked children start in milliseconds; everything heavy is
 imported before the first fork, and nothing is started.
 """
 
 import asyncio
+import importlib
 import json
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,8 +28,17 @@ from sequential.config import load_settings
 from sequential.core.model import RetryPolicy, StackRun, TaskConfig, TaskRun
 from sequential.runner.engine import Engine
 from sequential.runner.service_client import ServiceClient
-from sequential.runtimes.sandbox import runtime  # noqa: F401
 
+# What every child would import anew, and slowly.
+IMPORTED = (
+    "sequential.runtimes.{kind}.runtime",
+    "sequential.runtimes.graph.runtime",
+    "sequential.services.built_in",
+    "sequential.services.gapi",
+    "sequential.services.http",
+    "sequential.services.local",
+    "sequential.storage.folder",
+)
 TASKS = {
     "sequential": """
 async def job(input):
@@ -85,6 +97,54 @@ async def job(input):
 """,
 }
 
+HANDLER = """
+async def post(input, context):
+    place = context["input"]
+    url = f"{place['url']}/json/{input}?mark={place['mark']}"
+    return (await fetch(url, method="POST")).status
+
+async def never(input):
+    await wait_for_event("never")
+"""
+END = {"type": "final"}
+
+
+def posting(n: int, target: str, **more: Any) -> dict[str, Any]:
+    """A state whose handler makes a request, and keeps its answer in the context."""
+    kept = {"type": "assign", "params": {f"kept_{n}": {"$expr": "event.output"}}}
+    return {
+        "invoke": {"src": "post", "input": n, "onDone": {"target": target, "actions": kept}},
+        **more,
+    }
+
+
+GRAPHS: dict[str, dict[str, Any]] = {
+    "steps": {
+        "initial": "first",
+        "states": {"first": posting(1, "second"), "second": posting(2, "over"), "over": END},
+        "output": {"$expr": "[context.kept_1, context.kept_2]"},
+    },
+    "regions": {
+        "type": "parallel",
+        "states": {
+            "left": {"initial": "a", "states": {"a": posting(1, "end"), "end": END}},
+            "right": {"initial": "a", "states": {"a": posting(2, "end"), "end": END}},
+        },
+        "output": {"$expr": "[context.kept_1, context.kept_2]"},
+    },
+    "timers": {
+        "initial": "pause",
+        "states": {
+            "pause": {"after": {"20": "work"}},
+            "work": {"invoke": {"src": "never"}, "after": {"20": "late"}},
+            "late": posting(1, "over", after={"3600000": "over"}),
+            "over": END,
+        },
+        "output": {"$expr": "context.kept_1"},
+    },
+}
+TASKS |= dict.fromkeys(GRAPHS, "from sequential.task import fetch, wait_for_event\n" + HANDLER)
+
 
 class Countdown:
     """Kills this process at the n-th boundary."""
@@ -100,7 +160,8 @@ class Countdown:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def watch_files(countdown: Countdown) -> None:
+def watch_files(countdown: Countdown, *, after: bool) -> None:
+    """Whether to die after an operation as well, which is mostly to die before the next one."""
     for name in ("write", "fdatasync", "fsync", "replace", "rename", "ftruncate"):
         real: Callable[..., Any] = getattr(os, name)
 
@@ -109,7 +170,8 @@ def watch_files(countdown: Countdown) -> None:
                 return _real(*args, **kwargs)
             countdown.reach(f"before {_name}")
             result = _real(*args, **kwargs)
-            countdown.reach(f"after {_name}")
+            if after:
+                countdown.reach(f"after {_name}")
             return result
 
         setattr(os, name, wrapped)
@@ -134,8 +196,11 @@ async def create(folder: Path, shape: str, url: str, mark: str) -> str:
     settings = load_settings(folder, environment={}, allow_loopback=True)
     async with Engine(settings=settings) as engine:
         kind = "native" if shape.startswith("native-") else "sandbox"
-        config = TaskConfig(name="job", runtime=kind, retry=RetryPolicy(delay=0.01))
-        await engine.store_task("job", TASKS[shape.removeprefix("native-")], config)
+        name = shape.removeprefix("native-")
+        graph = json.dumps(GRAPHS[name]) if name in GRAPHS else None
+        retry = RetryPolicy(delay=0.01)
+        config = TaskConfig(name="job", runtime=kind, retry=retry, graph=graph)
+        await engine.store_task("job", TASKS[name], config)
         return (await engine.create_run("job", {"url": url, "mark": mark})).id
 
 
@@ -170,6 +235,8 @@ def in_child(work: Callable[[], Any]) -> tuple[int, bytes]:
             result = work()
             os.write(3, json.dumps(result).encode())
             code = 0
+        except Exception:
+            traceback.print_exc()
         finally:
             sys.stderr.flush()
             os._exit(code)
@@ -179,16 +246,20 @@ def in_child(work: Callable[[], Any]) -> tuple[int, bytes]:
     return os.waitpid(child, 0)[1], output
 
 
-def crash(folder: Path, run_id: str, n: int) -> Any:
+def crash(folder: Path, run_id: str, n: int, *, is_graph: bool) -> Any:
     countdown = Countdown(n)
-    watch_files(countdown)
-    watch_calls(countdown)
+    watch_files(countdown, after=not is_graph)
+    if not is_graph:  # its calls are tried in operating.py
+        watch_calls(countdown)
     return asyncio.run(resume(folder, run_id))
 
 
 def main() -> None:
     folder, shape, url = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
     folder.mkdir(exist_ok=True)
+    kind = "native" if shape.startswith("native-") else "sandbox"
+    for module in IMPORTED:
+        importlib.import_module(module.format(kind=kind))
     n = 0
     while True:
         n += 1
@@ -196,7 +267,8 @@ def main() -> None:
         status, output = in_child(lambda: asyncio.run(create(folder, shape, url, mark)))
         assert status == 0, status
         run_id = json.loads(output)
-        status, output = in_child(lambda: crash(folder, run_id, n))
+        is_graph = shape.removeprefix("native-") in GRAPHS  # with runs for handlers: many files
+        status, output = in_child(lambda: crash(folder, run_id, n, is_graph=is_graph))
         killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
         boundary = output.decode() if killed else ""
         assert killed or status == 0, (status, n)
