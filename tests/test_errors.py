@@ -40,8 +40,8 @@ def test_every_code_is_unique_and_reads_like_the_name() -> None:
 def test_the_codes_stay_the_same_in_later_versions() -> None:
     """Pinned: programs compare them. A new one is added here, an old one never changes."""
     expected = """
-        ambiguous_run config_error damaged_run error invalid_input invalid_name invalid_task
-        invalid_transition lease_lost non_determinism run_busy run_exists run_not_found
+        ambiguous_run config_error damaged_run document_changed error invalid_input invalid_name
+        invalid_task invalid_transition lease_lost non_determinism run_busy run_exists run_not_found
         runtime_died service_load_error storage_error storage_full storage_read_only task_exists
         task_not_found unknown_adapter value_not_supported
     """

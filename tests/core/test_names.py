@@ -15,6 +15,7 @@ Check = Callable[[str], str]
 
 TASK, SERVICE, FIELD = names.check_task_name, names.check_service_name, names.check_field_name
 RUN, PREFIX = names.check_run_id, names.check_run_prefix
+COLLECTION, KEY = names.check_collection_name, names.check_document_key
 EVERY: list[Check] = [TASK, SERVICE, FIELD, RUN, PREFIX]
 RUN_ID = "017f22e2-79b0-7cc3-98c4-dc0c0c07398f"
 
@@ -172,3 +173,25 @@ def test_names_of_secrets_lead_nowhere_else(name: str) -> None:
 
 def test_snake_case() -> None:
     assert names.snake_case("my-emails") == "my_emails"
+
+
+@pytest.mark.parametrize("name", ["a", "audit_log", "a_", "class", "x" * 40])
+def test_names_of_collections(name: str) -> None:
+    assert COLLECTION(name) == name
+
+
+@pytest.mark.parametrize("name", [*HOSTILE.values(), "A", "_a", "a1", "a-b", "x" * 41])
+def test_a_collection_has_small_letters_only(name: str) -> None:
+    with pytest.raises(InvalidNameError, match=r"not a name of a collection: .*small letters"):
+        COLLECTION(name)
+
+
+@pytest.mark.parametrize("key", ["a", " ", "../evil", "a:b", "größe", "\U0001f40d" * 200, RUN_ID])
+def test_keys_of_documents(key: str) -> None:
+    assert KEY(key) == key
+
+
+@pytest.mark.parametrize("key", ["", "k" * 201, "a\n", "a\0b", "a\u202eb", "a\ud800", "\u00a0"])
+def test_a_key_of_a_document_can_be_seen(key: str) -> None:
+    with pytest.raises(InvalidNameError, match=r"not a key of a document: .*printable"):
+        KEY(key)
