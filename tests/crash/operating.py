@@ -9,6 +9,7 @@ What the task's calls have done is in a file of its own, with the keys they were
 """
 
 import asyncio
+import importlib
 import json
 import os
 import signal
@@ -21,8 +22,18 @@ from sequential.config import load_settings
 from sequential.core.model import Status, TaskConfig, TaskRun
 from sequential.errors import SequentialError
 from sequential.runner.engine import Engine
-from sequential.runtimes.sandbox import runtime  # noqa: F401 - imported before the forks
 from sequential.services.base import CallContext
+
+# What every child would import anew, and slowly.
+IMPORTED = (
+    "sequential.runtimes.{kind}.runtime",
+    "sequential.runtimes.graph.runtime",
+    "sequential.services.built_in",
+    "sequential.services.gapi",
+    "sequential.services.http",
+    "sequential.services.local",
+    "sequential.storage.{store}",
+)
 
 OPERATIONS = (
     "claim", "renew", "release", "commit", "amend", "create_task_run", "store_snapshot", "change",
@@ -326,6 +337,10 @@ def in_child(work: Callable[[], Any]) -> tuple[int, bytes]:
 
 def main(folder: Path, adaptor: str, shape: str) -> None:
     folder.mkdir(exist_ok=True)
+    kind = "native" if shape.startswith("native-") else "sandbox"
+    store = "sqlite" if adaptor == "sqlite" else "folder"
+    for module in IMPORTED:
+        importlib.import_module(module.format(kind=kind, store=store))
     runner = {"lease": 0.2}
     (folder / ".sequentialrc.json").write_text(json.dumps({"adaptor": adaptor, "runner": runner}))
     for n in range(1, 1000):
