@@ -92,25 +92,6 @@ class RetryPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     jitter: float = 0.1
 
 
-class Allow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a task may reach; None means everything that is public, a list means only this.
-
-    `hosts` are host names, `*.example.com`, or addresses, each with an optional `:port`. A host
-    named in full may also be a private one. `services` are names of services. `secrets` are names
-    of secrets, or `google/*` for all whose names begin like that.
-    """
-
-    hosts: tuple[str, ...] | None = None
-    services: tuple[str, ...] | None = None
-    secrets: tuple[str, ...] | None = None
-
-    def permits_secret(self, name: str) -> bool:
-        """Whether the task may use the secret of this name."""
-        return self.secrets is None or any(
-            name.startswith(one[:-1]) if one.endswith("/*") else name == one for one in self.secrets
-        )
-
-
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a sandboxed run may use. Waiting for calls counts against nothing."""
 
@@ -120,6 +101,59 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     recursion: int = 500
     output_kb: int = 1024  # printed text of one turn, KiB
     result_kb: int = 16384  # the run's result or one call's arguments, KiB
+
+
+class Bounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What an operator lets tasks of others do, whatever their own policy says; None is no limit.
+
+    `hosts`, `services`, `secrets` are written as in `Allow`, `tasks` are names of tasks that may be
+    run. Of `hosts`, "*" stands for all that are public, of `services` for all that a task need not
+    name, of `tasks` for all. `limits` are the most a run may use, `timeout` seconds the longest it
+    may take from creation to end.
+    """
+
+    hosts: tuple[str, ...] | None = None
+    services: tuple[str, ...] | None = None
+    secrets: tuple[str, ...] | None = None
+    tasks: tuple[str, ...] | None = None
+    limits: Limits | None = None
+    timeout: float | None = None
+
+    def permits_service(self, name: str, *, named_only: bool = False) -> bool:
+        """Whether a service may be used; one that is `named_only` has to be named."""
+        if self.services is None or name in self.services:
+            return True
+        return "*" in self.services and not named_only
+
+    def permits_task(self, name: str) -> bool:
+        return self.tasks is None or name in self.tasks or "*" in self.tasks
+
+
+class Allow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a task may reach; None means everything that is public, a list means only this.
+
+    `hosts` are host names, `*.example.com`, or addresses, each with an optional `:port`. A host
+    named in full may also be a private one. `services` are names of services. `secrets` are names
+    of secrets, or `google/*` for all whose names begin like that. What an operator has set for the
+    one who sent the task or began the run is `within`, which holds as well.
+    """
+
+    hosts: tuple[str, ...] | None = None
+    services: tuple[str, ...] | None = None
+    secrets: tuple[str, ...] | None = None
+    within: tuple[Bounds, ...] = ()
+
+    def permits_secret(self, name: str) -> bool:
+        """Whether the task may use the secret of this name."""
+        lists = (self.secrets, *(bounds.secrets for bounds in self.within))
+        return all(_is_listed(name, names) for names in lists)
+
+
+def _is_listed(name: str, names: tuple[str, ...] | None) -> bool:
+    """Whether a list of secrets, as in `Allow`, has this one."""
+    return names is None or any(
+        name.startswith(one[:-1]) if one.endswith("/*") else name == one for one in names
+    )
 
 
 class TaskConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -76,6 +76,9 @@ class ChildRuns:
         name, given = kwargs.get("name"), kwargs.get("input") or {}
         if args or not isinstance(name, str) or not isinstance(given, dict):
             raise CallError("TypeError", "run_task() takes a name and an input", "invalid_call")
+        if not all(bounds.permits_task(name) for bounds in context.allow.within):
+            refusal = f"the operator does not let this run start the task {name!r}"
+            raise CallError("PermissionError", refusal, "refused")
         try:
             child = await self._child(name, given, context, kwargs.get("timeout"))
         except StorageError:

@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from sequential.core.model import Allow, Failure, Outcome
+from sequential.core.model import Allow, Failure, Outcome, evolve
 from sequential.core.names import check_secret_name
 from sequential.errors import (
     InvalidInputError,
@@ -157,12 +157,7 @@ class CallSecrets:
         except InvalidNameError as error:
             raise CallError("ValueError", str(error), code="invalid_call") from None
         if not self._allow.permits_secret(name):
-            listed = ", ".join(self._allow.secrets or ()) or "no secret"
-            raise CallError(
-                "PermissionError",
-                f"the secret {name!r} is not in the task's allow.secrets ({listed})",
-                code="refused",
-            )
+            raise CallError("PermissionError", self._refusal(name), code="refused")
         try:
             value = await self._keys.get(name)
         except StorageError as error:
@@ -178,6 +173,12 @@ class CallSecrets:
             raise CallError("RuntimeError", str(error), code=error.code) from error
         self._used[name] = value
         return value
+
+    def _refusal(self, name: str) -> str:
+        if evolve(self._allow, within=()).permits_secret(name):
+            return f"the operator does not let this run use the secret {name!r}"
+        listed = ", ".join(self._allow.secrets or ()) or "no secret"
+        return f"the secret {name!r} is not in the task's allow.secrets ({listed})"
 
     def redacted(self, text: str) -> str:
         """`text` with the names of the secrets used so far in place of their values."""

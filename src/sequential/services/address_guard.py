@@ -24,6 +24,8 @@ from typing import Literal
 
 import msgspec
 
+from sequential.core.model import evolve
+
 Kind = Literal["public", "loopback", "private", "reserved"]
 
 # The tables are ours because `is_global` of the standard library differs between versions.
@@ -71,7 +73,7 @@ _WHY = {
     "private": "a private address",
     "reserved": "an address that is not on the public internet",
 }
-_CURE = "to permit it, name the host in full in the task's allow.hosts"
+_TASKS_OWN = "the task's allow.hosts"
 
 
 class RefusedError(Exception):
@@ -98,10 +100,17 @@ class Clearance(msgspec.Struct, frozen=True):
 
     host: str
     kinds: frozenset[Kind] | None  # None: whatever the address is
+    whose: str = _TASKS_OWN  # the list that would have to name the host
 
     def permits(self, address: str) -> bool:
         """Whether the host may be reached at this address, given as text."""
         return self.kinds is None or classify(address) in self.kinds
+
+    def also(self, other: "Clearance") -> "Clearance":
+        """What both permit."""
+        if other.kinds is None:
+            return self
+        return other if self.kinds is None else evolve(self, kinds=self.kinds & other.kinds)
 
     def filter(self, addresses: list[str]) -> list[str]:
         """The addresses that may be connected to; `RefusedError` if all of them are forbidden."""
@@ -109,7 +118,7 @@ class Clearance(msgspec.Struct, frozen=True):
         if addresses and not permitted:
             # The address itself is not told: names inside a network are nobody's business.
             why = _WHY[classify(addresses[0])]
-            raise RefusedError(f"{self.host} resolves to {why}; {_CURE}")
+            raise RefusedError(f"{self.host} resolves to {why}; {_cure(self.whose)}")
         return permitted
 
 
@@ -117,23 +126,28 @@ class Policy(msgspec.Struct, frozen=True):
     """What a task may reach: its own list, and what the operator opened.
 
     `allow_private` opens private networks and loopback, but not link-local and reserved
-    addresses: a cloud's metadata server is never what is meant by "our network".
+    addresses: a cloud's metadata server is never what is meant by "our network". What is `within`
+    other policies has to be cleared by each of them, too.
     """
 
     rules: tuple[HostRule, ...] | None = None
     allow_private: bool = False
     allow_loopback: bool = False
+    whose: str = _TASKS_OWN  # in words, the list that the rules are from
+    within: tuple["Policy", ...] = ()
 
     def clear(self, host: str, port: int) -> Clearance:
         """The clearance for a normal host (`normal_host`), or `RefusedError` saying why not."""
         fitting = [rule for rule in self.rules or () if rule.fits(host, port)]
         if self.rules is not None and not fitting:
             listed = ", ".join(_written(rule) for rule in self.rules) or "no host"
-            raise RefusedError(f"{host}:{port} is not in the task's allow.hosts ({listed})")
+            raise RefusedError(f"{host}:{port} is not in {self.whose} ({listed})")
         named = any(rule.host == host for rule in fitting)
-        clearance = Clearance(host, None if named else self._kinds())
+        clearance = Clearance(host, None if named else self._kinds(), self.whose)
         if is_address(host) and not clearance.permits(host):
-            raise RefusedError(f"{host} is {_WHY[classify(host)]}; {_CURE}")
+            raise RefusedError(f"{host} is {_WHY[classify(host)]}; {_cure(self.whose)}")
+        for outer in self.within:
+            clearance = clearance.also(outer.clear(host, port))
         return clearance
 
     def _kinds(self) -> frozenset[Kind]:
@@ -216,6 +230,10 @@ def _classify_ipv6(address: IPv6Address) -> Kind:
     if address not in _IPV6_GLOBAL or any(address in network for network in _IPV6_RESERVED):
         return "reserved"
     return "public"
+
+
+def _cure(whose: str) -> str:
+    return f"to permit it, name the host in full in {whose}"
 
 
 def _split_port(text: str) -> tuple[str, int | None]:

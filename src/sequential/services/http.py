@@ -149,11 +149,20 @@ class HttpService:
         return self._open
 
     def _policy(self, context: CallContext) -> Policy:
-        hosts = context.allow.hosts
+        allow = context.allow
+        within = [bounds.hosts for bounds in allow.within if bounds.hosts is not None]
+        outer = tuple(self._policy_of(hosts, "the operator's hosts") for hosts in within)
+        return self._policy_of(allow.hosts, "the task's allow.hosts", outer)
+
+    def _policy_of(
+        self, hosts: Sequence[str] | None, whose: str, within: tuple[Policy, ...] = ()
+    ) -> Policy:
         return Policy(
             rules=None if hosts is None else tuple(parse_rule(host) for host in hosts),
             allow_private=self._settings.allow_private,
             allow_loopback=self._settings.allow_loopback,
+            whose=whose,
+            within=within,
         )
 
 

@@ -106,6 +106,10 @@ class Services:
         """The names of all services but those that every task has, sorted."""
         return sorted(set(self._services) - BUILT_IN)
 
+    def is_for_all(self, name: str) -> bool:
+        """Whether it may be used without being named in `allow.services`."""
+        return name not in self._named_only
+
     def describe(self, name: str) -> ServiceDescription:
         """What a service says about itself; raises as `get` does for one that is not there."""
         return description_of(self.get(name, Allow(services=(name, *self._services))))
@@ -140,11 +144,16 @@ class Services:
         return list(listed)
 
     def _allows(self, allow: Allow, name: str) -> bool:
-        if allow.services is None:
-            return name not in self._named_only
-        return name in allow.services or name in BUILT_IN
+        if name in BUILT_IN:
+            return True
+        named_only = name in self._named_only
+        if not all(one.permits_service(name, named_only=named_only) for one in allow.within):
+            return False
+        return not named_only if allow.services is None else name in allow.services
 
     def _refusal(self, allow: Allow, name: str) -> str:
+        if not all(one.permits_service(name) for one in allow.within):
+            return f"the operator lets this run use no service {name!r}"
         if allow.services is None:
             return f"only tasks whose allow.services names the service {name!r} may use it"
         listed = ", ".join(allow.services) or "no service"

@@ -119,6 +119,8 @@ def write_meta(path: str, function: TaskFunction, synced: str | msgspec.UnsetTyp
 def _shown_config(config: TaskConfig) -> dict[str, Any]:
     """What a person may want to change; limits only where they are not the usual ones."""
     shown: dict[str, Any] = msgspec.to_builtins(config)
+    if not config.allow.within:
+        del shown["allow"]["within"]
     for name in _OF_OTHER_FILES:
         del shown[name]
     if config.limits == Limits():
