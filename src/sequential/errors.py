@@ -62,6 +62,14 @@ class TaskExistsError(SequentialError):
     http_status = 409
 
 
+class ScheduleNotFoundError(SequentialError):
+    """There is no such schedule: `sequential-ecosystem schedules list` shows what there is."""
+
+    code = "schedule_not_found"
+    fault = "caller"
+    http_status = 404
+
+
 class RunNotFoundError(SequentialError):
     """There is no such run: `sequential-ecosystem history <task>` shows what there is."""
 

@@ -35,6 +35,12 @@ def child_run_id(parent: str, sequence: int, milliseconds: int) -> str:
     return run_id(milliseconds, (sequence % 4096).to_bytes(2, "big") + entropy[:8])
 
 
+def scheduled_run_id(task: str, schedule: str, moment: str, milliseconds: int) -> str:
+    """The id of a schedule's run for a moment: the same whichever worker creates it, and when."""
+    entropy = hashlib.sha256(f"schedule:{task}/{schedule}:{moment}".encode()).digest()
+    return run_id(milliseconds, entropy)
+
+
 def stack_run_id(run: str, sequence: int) -> str:
     """The id of a run's call: unique in a store, and the same when the call is repeated."""
     return f"{run}:{sequence}"

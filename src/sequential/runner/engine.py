@@ -52,6 +52,7 @@ from sequential.runner.run_handle import Run
 from sequential.runner.task_executor import TaskExecutor
 from sequential.runtimes.registry import NATIVE_REFUSED, Runtimes
 from sequential.services.base import Service
+from sequential.runner.schedules import Schedules
 from sequential.services.registry import Services
 from sequential.storage.base import StorageAdapter
 from sequential.storage.registry import registered_adapters
@@ -80,6 +81,7 @@ class Engine:
         storage: StorageAdapter | str | None = None,
         services: Services | Iterable[Service] = (),
         settings: Settings | None = None,
+    schedules: Schedules
         *,
         project: str | Path = ".",
         secret: bytes | None = None,
@@ -138,6 +140,9 @@ class Engine:
                 self._following.child,
                 self.now,
             )
+        self.schedules = Schedules(
+            parts.storage, parts.settings, self.create_run, self.get_task, self.now
+        )
         )
 
     @staticmethod
@@ -188,7 +193,9 @@ class Engine:
         config = evolve(config, name=name)
         check_config(config)
         function = TaskFunction(name, code, config, created_at=now, updated_at=now)
-        return await self.storage.store_task_function(function)
+        stored = await self.storage.store_task_function(function)
+        await self.schedules.note_stored(stored, now)
+        return stored
 
     async def get_task(self, name: str) -> TaskFunction:
         """A task by name; raises `TaskNotFoundError` with the nearest name there is."""
@@ -206,9 +213,11 @@ class Engine:
         return await self.storage.list_task_functions()
 
     async def delete_task(self, name: str) -> int:
-        """Remove a task with all its runs; returns how many runs there were."""
-        await self.get_task(name)
-        return await self.storage.delete_task(name)
+        """Remove a task with its schedules and runs; returns how many runs there were."""
+        function = await self.get_task(name)
+        count = await self.storage.delete_task(name)
+        await self.schedules.forget(function)
+        return count
 
     async def _stored(self, function: Callable[..., Any]) -> str:
         """The name of the task that a decorated function is, stored if it is not there as it is."""

@@ -19,6 +19,7 @@ def new_run(run: TaskRun, settings: RunnerSettings, now: str) -> TaskRun:
         name=run.task_identifier,
         retry=run.config.retry or settings.retry,
         timeout=settings.timeout if run.config.timeout is None else run.config.timeout,
+        schedules=(),  # they are the task's
     )
     check_config(config)
     begin = run.wake_at or now

@@ -11,6 +11,7 @@ import msgspec
 from sequential.core.model import TaskFunction, evolve
 from sequential.core.policy import config_problems
 from sequential.errors import SequentialError, StorageError, TaskNotFoundError
+from sequential.runner.schedule_records import note_change
 from sequential.storage.base import StorageAdapter
 from sequential.storage.folder_task_files import TaskFiles, digest
 
@@ -169,7 +170,10 @@ class TaskSync:
     async def _stored(self, task: TaskFunction, old: TaskFunction | None) -> TaskFunction:
         task = evolve(task, version=1, created_at=self._now, updated_at=self._now)
         if not self._dry_run:
-            return await self._storage.store_task_function(task)
+            stored = await self._storage.store_task_function(task)
+            if task.config.schedules or (old and old.config.schedules):
+                await note_change(self._storage, self._now)
+            return stored
         return evolve(task, version=old.version + 1 if old else 1)
 
     def _note_exchanged(self, task: TaskFunction) -> None:

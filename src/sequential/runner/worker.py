@@ -1,5 +1,7 @@
 """A worker: takes runs that are due out of the store and drives them, many at a time.
 
+It also creates the runs that schedules ask for.
+
 Any number of workers may share a store that more than one process can open. They need not know of
 each other: a run belongs to whoever gets its lease, and the others look for another one.
 """
@@ -18,6 +20,9 @@ from sequential.errors import (
 )
 from sequential.runner.engine import Engine
 
+# Under which troubles with schedules are told: with all of them, and with one of a name.
+SCHEDULES, SCHEDULE = "schedules", "schedule"
+
 # Somebody else was quicker, or an operator stepped in: nothing went wrong.
 _TAKEN = (RunBusyError, LeaseLostError, InvalidTransitionError, RunNotFoundError)
 
@@ -32,9 +37,10 @@ class Worker:
     `concurrency` is how many runs it drives at a time, `tasks` the names of those it takes (None:
     all), `sweep` after how many seconds it looks into the store again at the latest (None: as the
     settings say); the store's word that something happened comes earlier. `troubles` has the last
-    error of each run it could not drive because of trouble with the store, and under "" that of
-    looking for runs; `on_trouble(run_id, error)` is called when such trouble begins, and without an
-    error when it is over.
+    error of each run it could not drive because of trouble with the store, under "" that of looking
+    for runs, under `schedules` that of looking for schedules, and under `schedule <task>/<name>`
+    why one of them cannot be kept to; `on_trouble(run_id, error)` is called when such trouble
+    begins, and without an error when it is over.
     """
 
     def __init__(
@@ -72,6 +78,7 @@ class Worker:
         try:
             while not (self._stopping or self._engine.is_stopped):
                 self._changed.clear()
+                await self._fire_schedules()
                 found = await self._take_due()
                 if until_idle and not found and not self._driving:
                     return
@@ -80,6 +87,22 @@ class Worker:
         finally:
             self._engine.stop()
             await asyncio.gather(*self._driving)
+
+    async def _fire_schedules(self) -> None:
+        """Create the runs that schedules ask for now; what keeps one of them is told once."""
+        schedules = self._engine.schedules
+        try:
+            await schedules.fire_due(self._tasks)
+        except SequentialError as error:
+            self._has_trouble(SCHEDULES, error)
+        else:
+            self._is_well(SCHEDULES)
+        told = {key for key in self.troubles if key.startswith(f"{SCHEDULE} ")}
+        kept = {f"{SCHEDULE} {key}": error for key, error in schedules.troubles.items()}
+        for subject in told - kept.keys():
+            self._is_well(subject)
+        for subject, problem in kept.items():
+            self._has_trouble(subject, problem)
 
     def _hear(self, run_id: str) -> None:
         self._changed.set()
@@ -127,13 +150,13 @@ class Worker:
             self._on_trouble(run_id, None)
 
     async def _until_next(self) -> float:
-        """Seconds to the next look: a run that waits for a time is not kept waiting longer."""
-        if len(self._driving) >= self._concurrency:
-            return self._sweep
-        try:
-            moment = await self._engine.next_due(self._tasks)
-        except SequentialError:
-            return self._sweep
-        if moment is None:
-            return self._sweep
-        return min(self._sweep, max(0.0, times.seconds_between(self._engine.now(), moment)))
+        """Seconds to the next look: what waits for a time is not kept waiting longer."""
+        moments = [self._engine.schedules.next_due(self._tasks)]
+        if len(self._driving) < self._concurrency:
+            try:
+                moments.append(await self._engine.next_due(self._tasks))
+            except SequentialError:
+                pass
+        now = self._engine.now()
+        seconds = [max(0.0, times.seconds_between(now, moment)) for moment in moments if moment]
+        return min([self._sweep, *seconds])
