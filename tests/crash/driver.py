@@ -4,10 +4,10 @@
 
 For n = 1, 2, 3, ... a forked child drives a fresh run of the task and kills itself with SIGKILL at
 the n-th boundary: before or after each write, sync or rename of the store, before a call is
-handed to its service, while it is with it, and after it has answered. Of a run that follows a graph,
-with the runs of its handlers, it is before each write, sync or rename. A second child then drives
-the run to its end. One line of JSON per n is printed; the loop ends when a child has finished the
-run without reaching the boundary. Forked children start in milliseconds; everything heavy is
+handed to its service, while it is with it, and after it has answered. Of a run that follows a
+graph, with the runs of its handlers, it is before each write, sync or rename. A second child then
+drives the run to its end. One line of JSON per n is printed; the loop ends when a child has
+finished the run without reaching the boundary. Forked children start in milliseconds; everything heavy is
 imported before the first fork, and nothing is started.
 """
 

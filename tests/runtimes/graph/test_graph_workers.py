@@ -1,4 +1,4 @@
-"""Two worker processes on one graph run whose regions are active at the same time; one is killed."""
+"""Two worker processes on one graph run with parallel regions, and one of them is killed."""
 
 import asyncio
 import collections
