@@ -7,8 +7,8 @@ the n-th boundary: before or after each write, sync or rename of the store, befo
 handed to its service, while it is with it, and after it has answered. Of a run that follows a
 graph, with the runs of its handlers, it is before each write, sync or rename. A second child then
 drives the run to its end. One line of JSON per n is printed; the loop ends when a child has
-finished the run without reaching the boundary. Forked children start in milliseconds; everything heavy is
-imported before the first fork, and nothing is started.
+finished the run without reaching the boundary. Forked children start in milliseconds; everything
+heavy is imported before the first fork, and nothing is started.
 """
 
 import asyncio
