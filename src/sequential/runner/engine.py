@@ -49,10 +49,10 @@ from sequential.runner.opening import Parts, open_parts
 from sequential.runner.operations import FINAL, Operations
 from sequential.runner.progress import Observer, nobody
 from sequential.runner.run_handle import Run
+from sequential.runner.schedules import Schedules
 from sequential.runner.task_executor import TaskExecutor
 from sequential.runtimes.registry import NATIVE_REFUSED, Runtimes
 from sequential.services.base import Service
-from sequential.runner.schedules import Schedules
 from sequential.services.registry import Services
 from sequential.storage.base import StorageAdapter
 from sequential.storage.registry import registered_adapters
@@ -75,13 +75,13 @@ class Engine:
     keys: Keystore
     services: Services
     settings: Settings
+    schedules: Schedules
 
     def __init__(
         self,
         storage: StorageAdapter | str | None = None,
         services: Services | Iterable[Service] = (),
         settings: Settings | None = None,
-    schedules: Schedules
         *,
         project: str | Path = ".",
         secret: bytes | None = None,
@@ -132,6 +132,9 @@ class Engine:
         self._following = Following(self._executor, self._news, self._clock, self.get_run)
         self._operations = Operations(parts.storage, self._executor, self._clock)
         self._news.listen(self._executor.look)
+        self.schedules = Schedules(
+            parts.storage, parts.settings, self.create_run, self.get_task, self.now
+        )
         parts.services.add(
             ChildRuns(
                 parts.storage,
@@ -140,9 +143,6 @@ class Engine:
                 self._following.child,
                 self.now,
             )
-        self.schedules = Schedules(
-            parts.storage, parts.settings, self.create_run, self.get_task, self.now
-        )
         )
 
     @staticmethod

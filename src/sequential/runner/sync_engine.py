@@ -22,17 +22,17 @@ from sequential.core.model import (
     TaskFunction,
     TaskRun,
 )
-from sequential.runner.clock import Clock
 from sequential.core.schedule import Schedule
+from sequential.runner.clock import Clock
 from sequential.runner.engine import Engine
 from sequential.runner.keystore import Keystore
 from sequential.runner.loop_thread import LoopThread
 from sequential.runner.operations import FINAL
 from sequential.runner.progress import Observer, nobody
 from sequential.runner.run_handle import Run
-from sequential.services.base import Service
 from sequential.runner.schedule_records import Scheduled
 from sequential.runner.schedules import Schedules
+from sequential.services.base import Service
 from sequential.storage.base import StorageAdapter
 
 
@@ -86,12 +86,12 @@ class SyncEngine:
         """The secrets of the store."""
         return SyncKeystore(self._loop, self._engine.keys)
 
-    @staticmethod
     @property
     def schedules(self) -> "SyncSchedules":
         """The schedules of the store."""
         return SyncSchedules(self._loop, self._engine.schedules)
 
+    @staticmethod
     def adapters() -> list[str]:
         """The names of the storage adapters there are."""
         return Engine.adapters()
