@@ -129,6 +129,15 @@ class DocumentChangedError(SequentialError):
 
     code = "document_changed"
     fault = "caller"
+    http_status = 409
+
+
+class TokenNotFoundError(SequentialError):
+    """There is no such token: `sequential-ecosystem tokens list` shows what there is."""
+
+    code = "token_not_found"
+    fault = "caller"
+    http_status = 404
 
 
 class InvalidTransitionError(SequentialError):

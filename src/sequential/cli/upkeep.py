@@ -70,13 +70,14 @@ def prune_command(
         return [(run.id, run.task_identifier) async for run in ended]
 
     async def remove(engine: "Engine") -> list[tuple[str, str]]:
+        await engine.audit.prune()
         return [(run_id, name) for run_id, name in found if await _is_removed(engine, run_id)]
 
     if not (dry_run or yes or (output.is_terminal(sys.stdin) and output.is_terminal(sys.stderr))):
         raise click.UsageError("prune asks before it removes runs: use --yes here, or --dry-run")
     found = project.with_engine(look)
-    if found and not dry_run:
-        if not yes:
+    if not dry_run:
+        if found and not yes:
             _ask(found)
         found = project.with_engine(remove)
     _report(found, dry_run=dry_run, as_json=as_json)

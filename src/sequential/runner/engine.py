@@ -15,8 +15,10 @@ from typing import Any, NoReturn, Self, cast
 
 from sequential.config import Settings
 from sequential.core import ids, names, times, values
+from sequential.core.bounds import least, narrowed
 from sequential.core.inputs import check_input
 from sequential.core.model import (
+    Bounds,
     LogLine,
     StackRun,
     Status,
@@ -29,7 +31,6 @@ from sequential.core.policy import check_config
 from sequential.core.task_graph import machine_of
 from sequential.core.transitions import Event
 from sequential.errors import (
-    AmbiguousRunError,
     ConfigError,
     InvalidNameError,
     InvalidTransitionError,
@@ -38,6 +39,7 @@ from sequential.errors import (
     TaskNotFoundError,
 )
 from sequential.runner.accepted_events import accepted_events
+from sequential.runner.audit import Audit
 from sequential.runner.child_runs import ChildRuns
 from sequential.runner.clock import Clock, SystemClock
 from sequential.runner.decorated import task_of
@@ -47,10 +49,12 @@ from sequential.runner.new_run import new_run
 from sequential.runner.news import News
 from sequential.runner.opening import Parts, open_parts
 from sequential.runner.operations import FINAL, Operations
-from sequential.runner.progress import Observer, nobody
+from sequential.runner.prefix import id_with_prefix
+from sequential.runner.progress import Observer, Progress, nobody
 from sequential.runner.run_handle import Run
 from sequential.runner.schedules import Schedules
 from sequential.runner.task_executor import TaskExecutor
+from sequential.runner.tokens import Tokens
 from sequential.runtimes.registry import NATIVE_REFUSED, Runtimes
 from sequential.services.base import Service
 from sequential.services.registry import Services
@@ -58,7 +62,6 @@ from sequential.storage.base import StorageAdapter
 from sequential.storage.registry import registered_adapters
 
 _PARTS = ("_runtimes", "_news", "_executor", "_following", "_operations")
-MOST_ALIKE = 20  # runs whose ids begin alike, that are looked at to see which one is meant
 UNFINISHED = [Status.PENDING, Status.RUNNING, Status.SUSPENDED, Status.PAUSED]
 
 
@@ -73,6 +76,8 @@ class Engine:
 
     storage: StorageAdapter
     keys: Keystore
+    tokens: Tokens
+    audit: Audit
     services: Services
     settings: Settings
     schedules: Schedules
@@ -90,7 +95,7 @@ class Engine:
         observer: Observer = nobody,
     ) -> None:
         self._clock = clock or SystemClock()
-        self._observer = observer
+        self._observers = [observer]
         if isinstance(services, Services):
             # The parts are there, so there is nothing to be opened: for who puts them together.
             assert settings is not None
@@ -116,6 +121,8 @@ class Engine:
     def _assemble(self, parts: Parts) -> None:
         self.storage, self.services, self.settings = parts[:3]
         self.keys = parts.keys or Keystore(parts.storage, lambda: parts.secret)
+        self.tokens = Tokens(parts.storage, self._clock)
+        self.audit = Audit(parts.storage, self._clock, parts.settings.server.audit_days)
         runner = parts.settings.runner
         self._runtimes = Runtimes(runner.live_programs, native=runner.native)
         self._news = News(parts.storage, self._clock)
@@ -127,7 +134,7 @@ class Engine:
             keys=self.keys,
             clock=self._clock,
             settings=runner,
-            observer=self._observer,
+            observer=self._tell,
         )
         self._following = Following(self._executor, self._news, self._clock, self.get_run)
         self._operations = Operations(parts.storage, self._executor, self._clock)
@@ -234,12 +241,14 @@ class Engine:
         priority: int = 0,
         delay: float = 0.0,
         id: str | None = None,
+        within: Sequence[Bounds] = (),
     ) -> TaskRun:
         """Write a new run without driving it.
 
         Of the runs that are due, workers take those with more `priority` first; they begin no
         earlier than `delay` seconds from now. Who may have to ask again because an answer was lost
-        gives an `id`, a UUID of its own: the second time raises `RunExistsError`. Raises
+        gives an `id`, a UUID of its own: the second time raises `RunExistsError`. `within` are
+        bounds for it and its child runs, besides those of its task. Raises
         `TaskNotFoundError`, `ConfigError` when the task's policy cannot be used, and
         `InvalidInputError` that lists all that is wrong with the input; then nothing was written.
         """
@@ -249,7 +258,9 @@ class Engine:
         else:
             run_id = names.check_run_id(id)
         wake_at = times.after(times.to_text(now), delay) if delay > 0 else None
-        return await self._create(task, input, id=run_id, priority=priority, wake_at=wake_at)
+        return await self._create(
+            task, input, None, within, id=run_id, wake_at=wake_at, priority=priority
+        )
 
     async def _create_child(
         self,
@@ -262,13 +273,14 @@ class Engine:
     ) -> TaskRun:
         parent = await self.get_run(parent_run_id)
         fields = {"id": run_id, "parent_run_id": parent_run_id, "priority": parent.priority}
-        return await self._create(task, input, timeout, **fields)
+        return await self._create(task, input, timeout, parent.config.allow.within, **fields)
 
     async def _create(
         self,
         task: str,
         input: Mapping[str, Any] | None,
         timeout: float | None = None,
+        within: Sequence[Bounds] = (),
         **fields: Any,
     ) -> TaskRun:
         """Write a run; `timeout` seconds are all that it may take if its task allows more."""
@@ -280,13 +292,13 @@ class Engine:
             machine_of(function.config.graph, function.code, task)  # raises what is wrong with it
         given = {} if input is None else input
         complete = check_input(function.config, given, self.settings.defaults)
-        config, limits = function.config, [function.config.timeout, timeout]
+        config = narrowed(function.config, *within)
         run = TaskRun(
             task_identifier=task,
             status=Status.PENDING,
             input=values.to_json(complete, "the input"),
             filename=f"{self.settings.tasks.name}/{task}/{function.filename}",
-            config=evolve(config, timeout=min((t for t in limits if t is not None), default=None)),
+            config=evolve(config, timeout=least(config.timeout, timeout)),
             code=function.code,
             **fields,
         )
@@ -321,11 +333,13 @@ class Engine:
         id: str | None = None,
         priority: int = 0,
         delay: float = 0.0,
+        within: Sequence[Bounds] = (),
     ) -> tuple[TaskRun, bool]:
         """Write a run without driving it, and say whether it is new; `id` is as for `start`."""
         run_id = None if id is None else ids.named_run_id(id)
         try:
-            run = await self.create_run(task, input, priority=priority, delay=delay, id=run_id)
+            options: dict[str, Any] = {"priority": priority, "delay": delay, "within": within}
+            run = await self.create_run(task, input, id=run_id, **options)
         except RunExistsError:
             run = await self.get_run(run_id or "")
             given = check_input(run.config, input or {}, self.settings.defaults)
@@ -454,10 +468,12 @@ class Engine:
     ) -> list[str]:
         """Remove runs that ended more than `older_than` seconds ago; returns their ids.
 
-        With `dry_run` nothing is removed.
+        With `dry_run` nothing is removed. Entries of the audit log that are too old go as well.
         """
         ended = self.ended_runs(older_than, task=task, statuses=statuses)
         old = [run.id async for run in ended]
+        if not dry_run:
+            await self.audit.prune()
         return [run_id for run_id in old if dry_run or await self._operations.delete(run_id)]
 
     async def ended_runs(
@@ -497,6 +513,14 @@ class Engine:
         self._news.listen(listener)
         await self._news.watch()
 
+    def observe(self, observer: Observer) -> None:
+        """Have `observer(progress)` told of every step of what is driven here, too."""
+        self._observers.append(observer)
+
+    def _tell(self, progress: Progress) -> None:
+        for observer in self._observers:
+            observer(progress)
+
     async def drive(self, run_id: str, budget: float | None = None) -> TaskRun:
         """Drive a run until it ends or is parked; what a worker does with each of its runs.
 
@@ -529,17 +553,7 @@ class Engine:
         names.check_run_prefix(prefix)
         if task is not None:
             await self.get_task(task)
-        found = await self.storage.find_run_ids(prefix, task)
-        of_task = f" of {task}" if task else ""
-        if not found:
-            raise RunNotFoundError(f"there is no run{of_task} that begins with {prefix}")
-        if 1 < len(found) <= MOST_ALIKE:  # the first handler of a graph begins with its run
-            alike = [await self.get_run(run_id) for run_id in found]
-            found = [run.id for run in alike if run.config.handler is None] or found
-        if len(found) > 1:
-            listed = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
-            raise AmbiguousRunError(f"{len(found)} runs{of_task} begin with {prefix}: {listed}")
-        return await self.get_run(found[0])
+        return await self.get_run(await id_with_prefix(self.storage, self.get_run, prefix, task))
 
     async def list_runs(
         self,

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from sequential.config import Settings
 from sequential.core.model import (
+    Bounds,
     Failure,
     LogLine,
     StackRun,
@@ -138,17 +139,21 @@ class SyncEngine:
         priority: int = 0,
         delay: float = 0.0,
         id: str | None = None,
+        within: Sequence[Bounds] = (),
     ) -> TaskRun:
         """Write a new run without driving it.
 
         Of the runs that are due, workers take those with more `priority` first; they begin no
         earlier than `delay` seconds from now. Who may have to ask again because an answer was lost
-        gives an `id`, a UUID of its own: the second time raises `RunExistsError`. Raises
+        gives an `id`, a UUID of its own: the second time raises `RunExistsError`. `within` are
+        bounds for it and its child runs, besides those of its task. Raises
         `TaskNotFoundError`, `ConfigError` when the task's policy cannot be used, and
         `InvalidInputError` that lists all that is wrong with the input; then nothing was written.
         """
         return self._loop.call(
-            self._engine.create_run(task, input, priority=priority, delay=delay, id=id)
+            self._engine.create_run(
+                task, input, priority=priority, delay=delay, id=id, within=within
+            )
         )
 
     def start(
@@ -180,10 +185,13 @@ class SyncEngine:
         id: str | None = None,
         priority: int = 0,
         delay: float = 0.0,
+        within: Sequence[Bounds] = (),
     ) -> tuple[TaskRun, bool]:
         """Write a run without driving it, and say whether it is new; `id` is as for `start`."""
         return self._loop.call(
-            self._engine.create_once(task, input, id=id, priority=priority, delay=delay)
+            self._engine.create_once(
+                task, input, id=id, priority=priority, delay=delay, within=within
+            )
         )
 
     def get(self, run_id: str) -> "SyncRun":
@@ -270,7 +278,7 @@ class SyncEngine:
     ) -> list[str]:
         """Remove runs that ended more than `older_than` seconds ago; returns their ids.
 
-        With `dry_run` nothing is removed.
+        With `dry_run` nothing is removed. Entries of the audit log that are too old go as well.
         """
         return self._loop.call(
             self._engine.prune(older_than, task=task, statuses=statuses, dry_run=dry_run)
