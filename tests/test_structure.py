@@ -45,6 +45,7 @@ MAY_IMPORT = {
     # The command line asks the runner for everything but the dry run, which belongs to no run.
     "cli": {
         *("cli", "runner", "config", "core", "errors", "web"),
+        *("services.base", "services.describe"),  # what a call brings, what a service tells
         *("runtimes.sandbox.dry_run", "runtimes.native.dry_run"),
     },
     # The library entrances use the doors of all that the runner uses, and the runner itself.
@@ -241,7 +242,7 @@ def test_functions_fit_on_a_screen() -> None:
 
 PUBLIC = """
     Allow CallContext CallError CallStatus Engine Failure HttpSettings InputField
-    KeyValueAdapter Limits LocalService Progress RetryPolicy Run RunnerSettings Secret
+    KeyValueAdapter Limits LocalService Progress RetryPolicy Run RunnerSettings Schedule Secret
     SequentialError Service ServiceClient Settings StackProcessor StackRun Status Step
     StorageAdapter SyncEngine SyncRun TaskConfig TaskExecutor TaskFunction TaskRun TryAgain
     Worker __version__ create_adapter load_settings register_adapter registered_adapters

@@ -46,6 +46,8 @@ COMMANDS = {
     "pull-tasks": "sync",
     "config": "settings",
     "keys": "keys",
+    "services": "services",
+    "schedules": "schedules",
 }
 
 EXIT_CODES = [

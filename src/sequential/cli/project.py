@@ -66,6 +66,22 @@ class Project:
         """The same project on another storage; on its own if none is named."""
         return Project(self.program, self._given, storage or self._storage)
 
+    def as_server(self) -> "Project":
+        """The same project as a server sees it.
+
+        Tasks reach nothing on this machine unless the settings say so, and services are those that
+        are here, not those of another server that the environment names.
+        """
+        import msgspec
+
+        from sequential.config import load_settings
+
+        settings = load_settings(self.folder, adaptor=self._storage)
+        remote = msgspec.structs.replace(settings.remote, base_url="")
+        project = Project(self.program, self._given, self._storage)
+        project._settings = msgspec.structs.replace(settings, remote=remote)
+        return project
+
     @property
     def named_storage(self) -> str | None:
         """The storage that the command line names, if any."""

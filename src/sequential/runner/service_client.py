@@ -87,28 +87,55 @@ class ServiceClient:
         `args` are keyword arguments, or a list of positional ones. Raises `CallError` with what a
         task would be told, and `ValueNotSupportedError` for arguments that no task could send.
         """
-        run, call = self._single(service, method, args, retry, allow or Allow())
+        named = args if isinstance(args, Mapping) else {}
+        listed = () if named else [*args]
+        run, call = self._single(service, method, listed, named, retry, allow or Allow())
         while not call.status.is_settled:
             if call.due_at is not None:
                 seconds = times.seconds_between(times.to_text(self._clock.now()), call.due_at)
                 await self._clock.wait(asyncio.Event(), max(0.0, seconds))
             before, call = call, await self.perform(run, call)
             if not call.status.is_settled and call.attempts == before.attempts:
-                raise CallError(
-                    "RuntimeError",
-                    f"{call.operation} waits for what comes to a run from outside: call it in a "
-                    "task",
-                    code="invalid_call",
-                )
+                raise _waits(call)
         if call.error is not None:
             raise CallError(call.error.type, call.error.message, call.error.code)
         return values.from_json(call.result)
+
+    async def attempt(
+        self,
+        service: str,
+        method: str,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        allow: Allow | None = None,
+        key: str | None = None,
+    ) -> Any:
+        """Make one attempt at a call outside of a run; its value as a JSON tree of `core.values`.
+
+        `key` is what the service is told as the idempotency key, else a new one. Raises `TryAgain`
+        when another attempt may do better, and otherwise what `call` raises.
+        """
+        run, call = self._single(service, method, args, kwargs or {}, None, allow or Allow())
+        policy = run.config.retry or RetryPolicy()
+        async with self._room:
+            attempt = await self._attempt(run, call, policy, key or ids.idempotency_key(run.id, 0))
+        if attempt.not_yet is not None:
+            raise _waits(call)
+        settled = _settled(run, call, attempt.outcome)
+        if attempt.again is not None:
+            outcome = Outcome(settled.result, settled.error)
+            raise TryAgain(outcome, retry_after=attempt.again.retry_after)
+        if settled.error is not None:
+            raise CallError(settled.error.type, settled.error.message, settled.error.code)
+        return settled.result
 
     def _single(
         self,
         service: str,
         method: str,
-        args: Mapping[str, Any] | Sequence[Any],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
         retry: RetryPolicy | None,
         allow: Allow,
     ) -> tuple[TaskRun, StackRun]:
@@ -117,8 +144,7 @@ class ServiceClient:
         run_id = ids.run_id(int(moment.timestamp() * 1000), secrets.token_bytes(10))
         config = TaskConfig(name="", retry=retry or self._settings.retry, allow=allow)
         run = TaskRun(run_id, "", Status.RUNNING, None, config=config)
-        named = args if isinstance(args, Mapping) else {}
-        arguments = values.arguments_to_json(() if named else [*args], named, f"{service}.{method}")
+        arguments = values.arguments_to_json(args, kwargs, f"{service}.{method}")
         now = times.to_text(moment)
         call = journal.stack_run(run_id, Call(0, service, method, arguments), 1, now)
         return run, evolve(call, due_at=self.due_at(call, allow, now))
@@ -238,6 +264,11 @@ def services_of(given: Services | Iterable[Service] | None) -> Services:
 def keystore_of(storage: StorageAdapter, secret: bytes | None) -> Keystore:
     """The keystore of a store; without a secret with that of this folder, once it is needed."""
     return Keystore(storage, lambda: lasting_secret(Path()) if secret is None else secret)
+
+
+def _waits(call: StackRun) -> CallError:
+    told = f"{call.operation} waits for what comes to a run from outside: call it in a task"
+    return CallError("RuntimeError", told, code="invalid_call")
 
 
 def _settled(run: TaskRun, call: StackRun, outcome: Outcome) -> StackRun:

@@ -9,6 +9,7 @@ or asked for its methods; the packages of others are imported by its functions, 
 import importlib
 import importlib.util
 import inspect
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -51,6 +52,7 @@ class LazyService:
         self._built_in = built_in
         self._parts = parts
         self._made: Service | None = None
+        self._making = threading.Lock()  # it may be described in a thread, as that may take long
 
     @property
     def missing(self) -> str | None:
@@ -96,12 +98,16 @@ class LazyService:
             await service.close()
 
     def _service(self) -> Service:
-        if self._made is None:
-            module, _, function = self._built_in.home.partition(":")
-            make: Callable[..., Service] = getattr(importlib.import_module(module), function)
-            wanted = inspect.signature(make).parameters
-            self._made = make(**{name: p for name, p in self._parts.items() if name in wanted})
-        return self._made
+        with self._making:
+            if self._made is None:
+                self._made = self._make()
+            return self._made
+
+    def _make(self) -> Service:
+        module, _, function = self._built_in.home.partition(":")
+        make: Callable[..., Service] = getattr(importlib.import_module(module), function)
+        wanted = inspect.signature(make).parameters
+        return make(**{name: part for name, part in self._parts.items() if name in wanted})
 
 
 def built_in_services(parts: Mapping[str, Any]) -> list[LazyService]:
