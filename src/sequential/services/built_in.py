@@ -35,7 +35,7 @@ BUILT_IN_SERVICES = {
     "gapi": BuiltIn("sequential.services.gapi:service", ("googleapiclient", "google.auth"), "gapi"),
     "keystore": BuiltIn("sequential.services.keystore:service", named_only=True),
     "openai": BuiltIn("sequential.services.openai:service", ("openai",), "openai"),
-    "supabase": BuiltIn("sequential.services.supabase:service", ("supabase",), "supabase-client"),
+    "supabase": BuiltIn("sequential.services.supabase:service", ("postgrest",), "supabase-client"),
     "websearch": BuiltIn("sequential.services.websearch:service", ("ddgs",), "websearch"),
 }
 
