@@ -16,7 +16,8 @@ KEEP_ALIVE = 30  # seconds that an idle connection is kept
 def listening(host: str, port: int) -> socket.socket:
     """A socket that listens; raises `ConfigError` that says who may be in the way."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    made = socket.socket(family)
+    # Only with the protocol named, asyncio sets TCP_NODELAY: else answers come 40 ms late.
+    made = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         made.bind((host, port))
