@@ -11,7 +11,7 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Self
 
 import msgspec
@@ -246,18 +246,27 @@ class Client:
         return (await self._get(f"/runs/{names.check_run_id(run_id)}")).read(TaskRun)
 
     async def list_runs(
-        self, task: str | None = None, *, limit: int | None = None, unfinished: bool = False
+        self,
+        task: str | None = None,
+        *,
+        limit: int | None = None,
+        before: str | None = None,
+        status: Status | Sequence[Status] | None = None,
+        parent: str | None = None,
+        unfinished: bool = False,
     ) -> list[TaskRun]:
-        """Runs, newest first, without inputs and results.
+        """Runs, newest first, from behind the id `before` on; without inputs and results.
 
         The runs of a graph's handlers are parts of its run, and are not listed here.
         """
         if task is not None:
             names.check_task_name(task)
-        if not unfinished:
-            return await self._runs({"task": task}, limit)
-        wanted = [{"task": task, "status": status.value} for status in UNFINISHED]
-        found = await asyncio.gather(*(self._runs(one, limit) for one in wanted))
+        query = {"task": task, "before": before, "parent": parent}
+        wanted = UNFINISHED if unfinished else status
+        if wanted is None or isinstance(wanted, Status):
+            return await self._runs({**query, "status": wanted}, limit)
+        queries = [{**query, "status": one} for one in wanted]  # the server takes one at a time
+        found = await asyncio.gather(*(self._runs(one, limit) for one in queries))
         runs = {run.id: run for part in found for run in part}  # it may have moved on meanwhile
         return [runs[run_id] for run_id in sorted(runs, reverse=True)][:limit]
 
