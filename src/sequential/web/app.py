@@ -18,9 +18,10 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from sequential import __version__
 from sequential.runner.engine import Engine
 from sequential.runner.worker import Worker
-from sequential.web import keys, original, runs, tasks
+from sequential.web import keys, original, runs, stream, tasks
 from sequential.web.errors import EXCEPTION_HANDLERS
 from sequential.web.handlers import get
+from sequential.web.hub import Hub
 from sequential.web.settings import ServerSettings
 
 API = "/api/v1"
@@ -40,7 +41,8 @@ def create_app(
     """
     made = engine if isinstance(engine, Engine) else Engine(engine)
     house = House(made, drive=drive, concurrency=concurrency)
-    api = Router(API, route_handlers=[*runs.HANDLERS, *tasks.HANDLERS, *keys.HANDLERS])
+    handlers = [*runs.HANDLERS, *stream.HANDLERS, *tasks.HANDLERS, *keys.HANDLERS]
+    api = Router(API, route_handlers=handlers)
 
     def settings_of() -> ServerSettings:
         return settings or made.settings.server
@@ -82,6 +84,7 @@ class House:
     """
 
     def __init__(self, engine: Engine, *, drive: bool, concurrency: int) -> None:
+        self.hub = Hub(engine)
         self._engine = engine
         self._drive = drive
         self._concurrency = concurrency
@@ -101,6 +104,7 @@ class House:
 
     def drain(self) -> None:
         """Let requests that wait for runs end now, and begin to park what is driven."""
+        self.hub.drain()
         if self._worker is not None:
             self._worker.stop()
         if self._engine.is_open:
@@ -108,6 +112,7 @@ class House:
 
     async def close(self) -> None:
         """Park what is driven, and close what was opened here."""
+        await self.hub.close()
         if self._worker is not None and self._working is not None:
             self._worker.stop()
             await self._working
