@@ -60,7 +60,7 @@ async def test_a_damaged_document_is_reported_and_can_be_deleted() -> None:
 
 async def test_a_value_that_is_no_json_is_refused() -> None:
     adapter = MemoryAdapter()
-    for value in (object(), {1: object()}, [lambda: 0]):
+    for value in (object(), {1: object()}, [lambda: 0], ["half \ud800"], {"\udfff": 1}):
         with pytest.raises(InvalidInputError, match="the document tokens/a is no JSON"):
             await adapter.put_document("tokens", "a", value)
     assert await adapter.get_document("tokens", "a") is None

@@ -139,7 +139,7 @@ CHECK = """
 import sys
 import sequential.storage.registry
 ours = {m.removeprefix("sequential.storage.") for m in sys.modules if m.startswith("sequential.st")}
-assert ours == {"sequential.storage", "registry", "base", "outside"}, ours
+assert ours == {"sequential.storage", "registry", "base", "documents", "outside"}, ours
 """
 
 

@@ -16,9 +16,9 @@ import msgspec
 from sequential.core.model import Document
 from sequential.core.names import check_collection_name, check_document_key
 from sequential.errors import DocumentChangedError, InvalidInputError, StorageError
-from sequential.storage.sql_records import json_text
 
 LARGEST = 512 << 10  # bytes of a value's JSON
+_encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder()
 
 
@@ -186,18 +186,18 @@ def _check(collection: str, key: str) -> None:
 def _text(collection: str, key: str, value: Any) -> str:
     """The JSON of a value that may be stored."""
     try:
-        text = json_text(value)
-    except (TypeError, RecursionError) as error:
+        data = _encoder.encode(value)
+    except (TypeError, RecursionError, UnicodeEncodeError) as error:
         raise InvalidInputError(
             f"the document {collection}/{key} is no JSON ({error}): use None, booleans, numbers, "
-            "text, lists and dictionaries of these"
+            "valid text, lists and dictionaries of these"
         ) from error
-    if (size := len(text.encode())) > LARGEST:
+    if len(data) > LARGEST:
         raise InvalidInputError(
-            f"the document {collection}/{key} has {size} bytes, at most {LARGEST} are allowed: "
+            f"the document {collection}/{key} has {len(data)} bytes, at most {LARGEST} are allowed: "
             "keep what is large elsewhere"
         )
-    return text
+    return data.decode()
 
 
 def _document(collection: str, found: Stored) -> Document:
