@@ -194,8 +194,8 @@ def _text(collection: str, key: str, value: Any) -> str:
         ) from error
     if len(data) > LARGEST:
         raise InvalidInputError(
-            f"the document {collection}/{key} has {len(data)} bytes, at most {LARGEST} are allowed: "
-            "keep what is large elsewhere"
+            f"the document {collection}/{key} has {len(data)} bytes, at most {LARGEST} are "
+            "allowed: keep what is large elsewhere"
         )
     return data.decode()
 
