@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         TaskFunction,
         TaskRun,
     )
+    from sequential.core.schedule import Schedule
     from sequential.errors import SequentialError
     from sequential.runner.engine import Engine
     from sequential.runner.progress import Progress, Step
@@ -59,6 +60,7 @@ _HOMES = {
         "TaskFunction",
         "TaskRun",
     ),
+    "core.schedule": ("Schedule",),
     "errors": ("SequentialError",),
     "runner.engine": ("Engine",),
     "runner.progress": ("Progress", "Step"),
@@ -94,6 +96,7 @@ __all__ = [
     "RetryPolicy",
     "Run",
     "RunnerSettings",
+    "Schedule",
     "Secret",
     "SequentialError",
     "Service",

@@ -10,6 +10,7 @@ from sequential.core.model import Failure, Frame, LogLine, StackRun, TaskFunctio
 
 if TYPE_CHECKING:
     from sequential.cli.visits import Story
+    from sequential.runner.schedule_records import Scheduled
 
 
 def run_document(run: TaskRun) -> dict[str, Any]:
@@ -120,8 +121,13 @@ def call_document(call: StackRun) -> dict[str, Any]:
     }
 
 
-def task_document(task: TaskFunction, path: str | None, runs: Sequence[TaskRun]) -> dict[str, Any]:
-    """A task, how its runs stand, and the newest of them."""
+def task_document(
+    task: TaskFunction,
+    path: str | None,
+    runs: Sequence[TaskRun],
+    schedules: Sequence["Scheduled"],
+) -> dict[str, Any]:
+    """A task, its schedules, how its runs stand, and the newest of them."""
     counts: dict[str, int] = {}
     for run in runs:
         counts[str(run.status)] = counts.get(str(run.status), 0) + 1
@@ -137,6 +143,7 @@ def task_document(task: TaskFunction, path: str | None, runs: Sequence[TaskRun])
         "timeout": config.timeout,
         "ttl": config.ttl,
         "concurrency": config.concurrency,
+        "schedules": [schedule_document(one) for one in schedules],
         "allow": _all_fields(config.allow),
         "limits": _all_fields(config.limits),
         "version": task.version,
@@ -146,6 +153,19 @@ def task_document(task: TaskFunction, path: str | None, runs: Sequence[TaskRun])
         "runs": {"total": len(runs), **counts},
         "last_run": last
         and {"id": last.id, "status": str(last.status), "created_at": last.created_at},
+    }
+
+
+def schedule_document(scheduled: "Scheduled") -> dict[str, Any]:
+    """A schedule, where it comes from, and when it had and will have a run."""
+    return {
+        "task": scheduled.task,
+        **_all_fields(scheduled.schedule),
+        "origin": scheduled.origin,
+        "next": scheduled.next,
+        "last": scheduled.last,
+        "run": scheduled.run,
+        "problem": scheduled.problem,
     }
 
 

@@ -19,6 +19,7 @@ from sequential.errors import (
 if TYPE_CHECKING:
     from sequential.core.model import TaskConfig, TaskFunction, TaskRun
     from sequential.runner.engine import Engine
+    from sequential.runner.schedule_records import Scheduled
 
 
 @click.command(
@@ -119,8 +120,17 @@ def list_command(project: Project, verbose: bool, as_json: bool) -> None:
     async def load(engine: "Engine") -> "tuple[list[TaskFunction], list[TaskRun]]":
         tasks, runs = await engine.list_tasks(), await engine.list_runs()
         if as_json:
+            schedules = await engine.schedules.list()
             output.document(
-                [documents.task_document(t, _path(project, t), _of(t, runs)) for t in tasks]
+                [
+                    documents.task_document(
+                        task,
+                        _path(project, task),
+                        _of(task, runs),
+                        [one for one in schedules if one.task == task.identifier],
+                    )
+                    for task in tasks
+                ]
             )
         else:
             _print_tasks(project, tasks, runs, verbose=verbose)
@@ -143,17 +153,24 @@ def list_command(project: Project, verbose: bool, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 @click.pass_obj
 def describe_command(project: Project, name: str, as_json: bool) -> None:
-    """One task: its inputs, its policy, and how its runs stand."""
+    """One task: its inputs, its policy, its schedules, and how its runs stand."""
     from sequential.cli import documents
 
-    async def load(engine: "Engine") -> "tuple[TaskFunction, list[TaskRun]]":
-        return await engine.get_task(name), await engine.list_runs(name)
+    async def load(engine: "Engine") -> "tuple[TaskFunction, list[TaskRun], list[Scheduled]]":
+        task, runs = await engine.get_task(name), await engine.list_runs(name)
+        return task, runs, await engine.schedules.list(name)
 
-    task, runs = project.with_engine(load, task=name)
+    task, runs, schedules = project.with_engine(load, task=name)
     if as_json:
-        output.document(documents.task_document(task, _path(project, task), runs))
-    else:
-        _print_task(project, task, runs)
+        output.document(documents.task_document(task, _path(project, task), runs, schedules))
+        return
+    _print_task(project, task, runs)
+    if schedules:
+        from sequential.cli import render
+        from sequential.cli.schedules import print_schedules
+
+        render.heading("Schedules")
+        print_schedules(schedules, of_one_task=True)
 
 
 @click.command(

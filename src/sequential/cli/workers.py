@@ -172,6 +172,8 @@ def worker_command(
 ) -> int:
     """Drive runs that were submitted, have slept long enough, or lost their process.
 
+    Runs that schedules ask for are begun as well.
+
     Start as many workers as you like on one store: each run is driven by one of them at a time.
     Ctrl-C or SIGTERM parks what is being driven; a worker that is killed loses nothing either.
     While the store cannot be reached it goes on trying, and says when that begins and ends; a store
@@ -215,12 +217,17 @@ def worker_command(
 
 
 def _report_trouble(run_id: str, error: SequentialError | None) -> None:
-    """A line on stderr when trouble with the store begins, and one when it is over."""
-    told = "well again" if error is None else f"{output.one_line(str(error))}; trying again"
+    """A line on stderr when trouble begins, and one when it is over."""
+    told = "well again" if error is None else output.one_line(str(error))
+    if error is not None and not run_id.startswith("schedule "):
+        told += "; trying again"
     output.err(f"{datetime.now().astimezone():%H:%M:%S} {_subject(run_id)}: {told}")
 
 
 def _subject(run_id: str) -> str:
+    """What a trouble is about; see `Worker`."""
+    if run_id.startswith("schedule"):
+        return "looking for schedules" if run_id == "schedules" else output.clean(run_id)
     return f"run {run_id}" if run_id else "looking for runs"
 
 

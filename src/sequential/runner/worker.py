@@ -78,8 +78,9 @@ class Worker:
         try:
             while not (self._stopping or self._engine.is_stopped):
                 self._changed.clear()
-                await self._fire_schedules()
+                failed = await self._fire_schedules()
                 found = await self._take_due()
+                self._tell_of_schedules(failed)
                 if until_idle and not found and not self._driving:
                     return
                 if not self._changed.is_set():
@@ -88,17 +89,23 @@ class Worker:
             self._engine.stop()
             await asyncio.gather(*self._driving)
 
-    async def _fire_schedules(self) -> None:
-        """Create the runs that schedules ask for now; what keeps one of them is told once."""
-        schedules = self._engine.schedules
+    async def _fire_schedules(self) -> SequentialError | None:
+        """Create the runs that schedules ask for now; returns what went wrong with the store."""
         try:
-            await schedules.fire_due(self._tasks)
+            await self._engine.schedules.fire_due(self._tasks)
         except SequentialError as error:
-            self._has_trouble(SCHEDULES, error)
-        else:
+            return error
+        return None
+
+    def _tell_of_schedules(self, failed: SequentialError | None) -> None:
+        """Tell once what keeps schedules, unless the store is not there for runs either."""
+        if failed is None:
             self._is_well(SCHEDULES)
+        elif "" not in self.troubles:
+            self._has_trouble(SCHEDULES, failed)
         told = {key for key in self.troubles if key.startswith(f"{SCHEDULE} ")}
-        kept = {f"{SCHEDULE} {key}": error for key, error in schedules.troubles.items()}
+        troubles = self._engine.schedules.troubles
+        kept = {f"{SCHEDULE} {key}": error for key, error in troubles.items()}
         for subject in told - kept.keys():
             self._is_well(subject)
         for subject, problem in kept.items():
