@@ -18,7 +18,7 @@ import msgspec
 
 from sequential.core.model import RetryPolicy
 from sequential.core.names import check_service_name
-from sequential.errors import ConfigError
+from sequential.errors import ConfigError, InvalidNameError
 from sequential.runner.settings import RunnerSettings
 from sequential.services.http_settings import HttpSettings
 from sequential.services.remote_settings import RemoteAddress, RemoteSettings, checked_base
@@ -314,7 +314,10 @@ def _remote(stored: ProjectFile, environment: Mapping[str, str]) -> RemoteSettin
 def _addresses(content: ProjectFile) -> dict[str, RemoteAddress]:
     addresses = {}
     for name, given in content.services.items():
-        check_service_name(name)
+        try:
+            check_service_name(name)
+        except InvalidNameError as error:
+            raise ConfigError(f"{FILE_NAME}, services: {error}") from None
         addresses[name] = RemoteAddress(given) if isinstance(given, str) else given
         _check_base(f"{FILE_NAME}, services.{name}", addresses[name].url)
     return addresses

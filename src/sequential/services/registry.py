@@ -73,6 +73,7 @@ class Services:
         service = self._services.get(name)
         if service is None and self._elsewhere is not None and name.isidentifier():
             service = self._services[name] = self._elsewhere(name)
+            self._origins[name] = "remote"
         if service is None:
             names = sorted(known for known in self._services if self._allows(allow, known))
             close = difflib.get_close_matches(name, names, n=1)
