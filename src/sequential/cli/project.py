@@ -25,6 +25,7 @@ OPENING = 30.0  # seconds in which a store's server may come up, for those who w
 # What `init` writes into .gitignore, and why.
 IGNORED = {
     ".sequential/": "the key of snapshots and secrets",
+    ".documents/": "tokens, schedules and the audit log of the server",
     ".changes": "what processes that share the tasks folder tell each other",
 }
 
