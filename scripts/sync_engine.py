@@ -249,6 +249,7 @@ def written(module: Twin = SYNC_ENGINE) -> str:
         twins = "\n\n".join(twin(method, part.attribute) for method in public(kind))
         classes += part.head + twins + "\n"
     origins |= {
+        "Iterator": "from collections.abc import Iterator",
         "LoopThread": "from sequential.runner.loop_thread import LoopThread",
         "FINAL": "from sequential.runner.operations import FINAL",
     }
@@ -297,7 +298,7 @@ def twin(method: ast.FunctionDef | ast.AsyncFunctionDef, attribute: str) -> str:
         )
     call = f"{target}({passed(method.args)})"
     if method.name in STREAMED:
-        returns = returns.removeprefix("Async")
+        returns = returns.replace("AsyncGenerator[", "Iterator[").replace(", None]", "]")
         body = f"        return self._loop.each({call})"
     elif returns.startswith("AsyncIterator["):
         item = returns.removeprefix("AsyncIterator[").removesuffix("]")

@@ -89,5 +89,3 @@ def server(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[LiveServe
 async def client(server: LiveServer) -> AsyncIterator[Client]:
     async with Client(server.url, retry=QUICK) as made:
         yield made
-
-

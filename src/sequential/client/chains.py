@@ -4,10 +4,12 @@ import keyword
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sequential.core import values
-from sequential.errors import ConfigError
+import msgspec
 
-LONGEST = 100  # steps
+from sequential.core import values
+from sequential.errors import ConfigError, ValueNotSupportedError
+
+LONGEST = 64  # steps
 
 
 class Call(NamedTuple):
@@ -59,7 +61,8 @@ class Chain(NamedTuple):
     def as_steps(self) -> dict[str, Any]:
         """`{"chain": [{"type": "get" | "call", "property", "args"}]}`, as the original sends it.
 
-        Arguments with names are one object after the others, as JavaScript has it.
+        Arguments with names are one object after the others, as JavaScript has it, and what JSON
+        has not is written as JavaScript would: dates and bytes as text, tuples as arrays.
         """
         return {"chain": [_step(step) for step in self.steps]}
 
@@ -72,5 +75,8 @@ def _step(step: str | Call) -> dict[str, Any]:
     if isinstance(step, str):
         return {"type": "get", "property": step}
     given = [*step.args, *([dict(step.kwargs)] if step.kwargs else [])]
-    args = [values.to_json(arg, f"{step.name}: args[{i}]") for i, arg in enumerate(given)]
+    try:
+        args = msgspec.to_builtins(given, str_keys=True)
+    except TypeError as error:
+        raise ValueNotSupportedError(f"{step.name}(...) in a chain: {error}") from error
     return {"type": "call", "property": step.name, "args": args}

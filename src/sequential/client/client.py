@@ -11,7 +11,7 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from typing import Any, Self
 
 import msgspec
@@ -20,6 +20,7 @@ from sequential.client.connection import DEADLINE, TIMEOUT, Answer, Connection
 from sequential.client.errors import engine_error
 from sequential.client.keys import RemoteKeystore
 from sequential.client.pages import items, listed
+from sequential.client.stream import News, followed
 from sequential.core import ids, names, values
 from sequential.core.model import (
     LogLine,
@@ -240,6 +241,17 @@ class Client:
                 return run
             if time.monotonic() - asked < min(left, 0.5):  # a server that stops does not wait
                 await asyncio.sleep(min(left, 0.5))
+
+    def follow(self, run_id: str) -> AsyncGenerator[News, None]:
+        """What happens to a run from now on, until it has ended: the records that change.
+
+        A `TaskRun` when the run has changed, which also comes first, a `StackRun` for a call that
+        is new or has changed, a `LogLine` for what was printed; without large values. The last is
+        the run as `get_run` gives it. After a break of the connection it goes on where it was;
+        after a long one some calls and lines may be left out. Raises `RunNotFoundError`, also when
+        the run is removed meanwhile.
+        """
+        return followed(self._connection, names.check_run_id(run_id))
 
     async def get_run(self, run_id: str) -> TaskRun:
         """A run by its full id, without its code; raises `RunNotFoundError`."""

@@ -39,6 +39,7 @@ class Answer(NamedTuple):
     status: int
     body: bytes
     attempts: int = 1
+    is_tagged: bool = False  # whether its values are trees of `core.values`
 
     def read(self, kind: type[T]) -> T:
         """What it holds, a record or JSON; raises `BadAnswerError` if it holds something else."""
@@ -53,7 +54,7 @@ class Answer(NamedTuple):
             raise BadAnswerError(f"the server's answer is no valid JSON: {error}") from error
 
 
-class _Trouble(Exception):  # noqa: N818 - an error with what is known about its end
+class Trouble(Exception):  # noqa: N818 - an error with what is known about its end
     """An attempt failed in a way that another one may not."""
 
     def __init__(self, error: SequentialError, after: float | None = None) -> None:
@@ -102,12 +103,16 @@ class Connection:
     async def open(self) -> None:
         """Begin; a connection is made when the first request is."""
         bearer = {"Authorization": f"Bearer {self._token}"} if self._token else {}
-        self._session = self._session or aiohttp.ClientSession(
+        if self._session is not None:
+            return
+        self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),  # who waits for many runs is not held up
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": "sequential-ecosystem", "Accept-Encoding": "identity", **bearer},
             trust_env=False,
         )
+        # Else aiohttp makes PUT and DELETE again by itself, and nobody knows that they were made.
+        self._session._retry_connection = False  # noqa: SLF001 - there is no public way
 
     async def close(self) -> None:
         session, self._session = self._session, None
@@ -167,7 +172,7 @@ class Connection:
             try:
                 answer = await self._attempt(method, path, seconds, options)
                 return answer._replace(attempts=attempts)
-            except _Trouble as trouble:
+            except Trouble as trouble:
                 is_free = patience is None or now() - begun < patience
                 retries = attempts if is_free else self.retry.retries
                 after = trouble.after
@@ -188,29 +193,27 @@ class Connection:
             body = await self._whole(response)
             if response.status < 300:
                 if body and response.content_type != "application/json":
-                    raise BadAnswerError(
-                        f"{self.base_url}{path} answered with {response.content_type} instead of "
-                        "JSON: look whether this is the address of the server"
-                    )
-                return Answer(response.status, body)
+                    raise self._unexpected(path, response)
+                tagged = response.headers.get("Sequential-Values") == "tagged"
+                return Answer(response.status, body, is_tagged=tagged)
             raise self._refusal(response, body)
 
     @asynccontextmanager
     async def stream(
         self, path: str, headers: Mapping[str, str], silence: float
     ) -> AsyncIterator[AsyncIterator[bytes]]:
-        """The pieces of an answer as they come; raises `NoAnswerError` when it breaks off.
+        """The pieces of an answer as they come.
 
-        After so many seconds of `silence` it counts as broken off.
+        Raises `Trouble` where another attempt may help: also when the answer breaks off, and after
+        so many seconds of `silence`.
         """
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=self.timeout, sock_read=silence)
-        try:
-            async with self._asked("GET", path, {"headers": headers}, timeout) as response:
-                if response.status >= 300:
-                    raise self._refusal(response, await self._whole(response))
-                yield response.content.iter_any()
-        except _Trouble as trouble:
-            raise trouble.error from trouble.__cause__
+        async with self._asked("GET", path, {"headers": headers}, timeout) as response:
+            if response.status >= 300:
+                raise self._refusal(response, await self._whole(response))
+            if response.content_type != headers["Accept"]:
+                raise self._unexpected(path, response)
+            yield response.content.iter_any()
 
     @asynccontextmanager
     async def _asked(
@@ -244,6 +247,12 @@ class Connection:
                 )
         return b"".join(pieces)
 
+    def _unexpected(self, path: str, response: aiohttp.ClientResponse) -> BadAnswerError:
+        return BadAnswerError(
+            f"{self.base_url}{path} answered with {response.content_type} instead of what was "
+            "asked for: look whether this is the address of the server"
+        )
+
     def _refusal(self, response: aiohttp.ClientResponse, body: bytes) -> Exception:
         """The exception for an answer that is no success."""
         status = response.status
@@ -264,24 +273,24 @@ class Connection:
         error = self._error_of(status, told)
         if status not in TRY_AGAIN:
             return error
-        return _Trouble(error, retry_after(response.headers, datetime.now(UTC)))
+        return Trouble(error, retry_after(response.headers, datetime.now(UTC)))
 
     def _explain(self, error: Exception, asked: str, seconds: float | None) -> NoReturn:
         """Raise the exception for an answer that did not come."""
         if isinstance(error, TimeoutError):
             within = f" within {seconds:.3g} s" if seconds is not None else ""
-            raise _Trouble(AnswerTimeoutError(f"{asked}: no answer{within}")) from error
+            raise Trouble(AnswerTimeoutError(f"{asked}: no answer{within}")) from error
         if isinstance(error, aiohttp.InvalidURL):
             raise ConfigError(f"{self.base_url} is not an address of a server") from error
         if isinstance(error, aiohttp.ClientSSLError):
             raise NoAnswerError(f"{asked}: no secure connection: {_reason(error)}") from error
         if isinstance(error, aiohttp.ClientConnectorError):
             trouble = f"cannot connect to {self.base_url}: {_reason(error)}: is the server running?"
-            raise _Trouble(NoAnswerError(trouble)) from error
+            raise Trouble(NoAnswerError(trouble)) from error
         if isinstance(error, aiohttp.ClientResponseError):
             raise BadAnswerError(f"{asked}: the answer is not valid HTTP") from error
         trouble = f"{asked}: the connection broke before the answer was complete"
-        raise _Trouble(NoAnswerError(trouble)) from error
+        raise Trouble(NoAnswerError(trouble)) from error
 
 
 def _checked_url(text: str) -> str:

@@ -64,8 +64,9 @@ class RemoteService:
     async def perform(self, chain: Chain) -> Any:
         """What a chain comes to on the server; raises what went wrong, a `ServiceError` mostly."""
         body = chain.as_steps() if self.takes_chains else chain.as_method()
+        headers = None if self.takes_chains else _TAGGED  # the original's chains are plain JSON
         async with self.connection.lent() as connection:
-            answer = await connection.request("POST", self._path, body=body, headers=_TAGGED)
+            answer = await connection.request("POST", self._path, body=body, headers=headers)
         told = answer.read(dict[str, msgspec.Raw])
         wanted = "data" if self.takes_chains else "result"
         if wanted not in told:
@@ -73,7 +74,8 @@ class RemoteService:
                 f'the answer of {self.name} has no "{wanted}": look whether the address and the '
                 "dialect are right"
             )
-        return values.from_json(msgspec.json.decode(told[wanted]))
+        value = msgspec.json.decode(told[wanted])
+        return values.from_json(value) if answer.is_tagged else value
 
 
 class ServiceProxy:

@@ -7,7 +7,7 @@ import concurrent.futures.thread  # so that its end comes after ours
 import contextlib
 import threading
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 from sequential.errors import ConfigError
@@ -61,6 +61,20 @@ class LoopThread:
         except BaseException:
             future.cancel()
             raise
+
+    def each(self, items: AsyncGenerator[T, None]) -> Iterator[T]:
+        """What an asynchronous generator gives, one by one."""
+        end: Any = object()
+
+        async def one() -> T:
+            return await anext(items, end)
+
+        try:
+            while (item := self.call(one())) is not end:
+                yield item
+        finally:
+            if self._loop is not None:
+                self.call(items.aclose())
 
     def do(self, deed: Callable[[], T]) -> T:
         """What a function returns that has to be called in the thread of the loop."""
