@@ -90,7 +90,8 @@ def test_problems_of_a_machine(graph: Any, expected: str) -> None:
         ({"on": {"a*": "b"}}, '.on["a*"]: a "*" may stand alone, or at the end after "."'),
         ({"on": {"*.a": "b"}}, '.on["*.a"]: a "*" may stand alone, or at the end after "."'),
         ({"on": {"GO": {"guard": "isAdmin"}}}, ('.on["GO"].guard: no guard named "isAdmin"; write '
-         'the condition itself: {"$expr": "event.role == \'admin\'"}')),
+         'the condition itself: {"$expr": "event.role == \'admin\'"}, here or under a name in '
+         '"implementations"')),
         ({"on": {"GO": {"guard": 7}}}, ('.on["GO"].guard: a guard must be {"$expr": "..."} or '
          '{"type": ..., "params": {...}}')),
         ({"on": {"GO": {"guard": {"type": "and"}}}},
@@ -107,10 +108,11 @@ def test_problems_of_a_machine(graph: Any, expected: str) -> None:
         ({"on": {"GO": {"guard": {"type": "stateIn", "params": {"state": 7}}}}},
          '.on["GO"].guard.params.state: write "#id", "a.b" or {"a": "b"}'),
         ({"entry": "notify"}, ('.entry: no action named "notify"; there are assign, raise, cancel, '
-         'log, emit: compute with "$expr", and do work in the function of a state or in "invoke"')),
+         'log, emit: name others in "implementations", and do work in the function of a state or '
+         'in "invoke"')),
         ({"entry": ["log", "asign"]}, ('.entry[1]: no action named "asign" (did you mean "assign"?)'
-         '; there are assign, raise, cancel, log, emit: compute with "$expr", and do work in the '
-         'function of a state or in "invoke"')),
+         '; there are assign, raise, cancel, log, emit: name others in "implementations", and do '
+         'work in the function of a state or in "invoke"')),
         ({"entry": {"type": "sendTo"}}, ('.entry: action "sendTo" is not supported: actors take no '
          'events here: use "raise"')),
         ({"entry": {"type": "spawnChild"}}, ('.entry: action "spawnChild" is not supported: use '
@@ -125,14 +127,15 @@ def test_problems_of_a_machine(graph: Any, expected: str) -> None:
         ({"entry": {"type": "raise", "params": {"event": {"type": "xstate.x"}}}},
          '.entry.params.event: event names beginning with "xstate." are reserved'),
         ({"entry": {"type": "raise", "params": {"event": {"type": "X"}, "delay": "soon"}}},
-         '.entry.params.delay: no delay named "soon"; write milliseconds'),
+         ('.entry.params.delay: no delay named "soon"; write milliseconds, as in 60000 for a '
+          'minute, or name them in "implementations"')),
         ({"entry": {"type": "raise", "params": {"event": {"type": "X"}, "delay": None}}},
          ".entry.params.delay: must be a number of milliseconds, 0 or more"),
         ({"entry": {"type": "raise", "params": {"event": {"type": "X"}, "dely": 1}}},
          '.entry: key "dely": unknown key of raise (did you mean "delay"?)'),
         ({"entry": {"type": "cancel"}}, '.entry: cancel needs "params": {"id": "..."}'),
         ({"after": {"SOON": "b"}}, ('.after["SOON"]: no delay named "SOON"; write milliseconds, as '
-         "in 60000 for a minute")),
+         'in 60000 for a minute, or name them in "implementations"')),
         ({"after": {"99999999999999999": "b"}}, '.after["99999999999999999"]: is too long a time'),
         ({"invoke": "work"}, ('.invoke: "invoke" needs "src": the name of a function in the code, '
          'or "task:<name>"')),

@@ -79,7 +79,7 @@ def project(tmp_path: Path) -> Path:
 def worker(project: Path) -> Iterator["subprocess.Popen[bytes]"]:
     """A process that drives whatever is due, three runs at a time."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("DATABASE")}
-    arguments = [SCRIPT, "--project", project, "worker", "--concurrency", "3"]
+    arguments: list[str | Path] = [SCRIPT, "--project", project, "worker", "--concurrency", "3"]
     with (project / "workers.log").open("ab") as log:
         process = subprocess.Popen(arguments, cwd=project, env=environment, stdout=log, stderr=log)
     try:

@@ -4,6 +4,7 @@
 a guard stands in brackets.
 """
 
+import itertools
 import re
 
 from sequential.core.statechart.definition import Action, State, Transition
@@ -112,4 +113,7 @@ def _is_only_ours(transition: Transition) -> bool:
 
 
 def _actions(actions: tuple[Action, ...]) -> str:
-    return ", ".join(one.type for one in actions if one.type != RECORD)
+    """Their names; those that one name stands for are said once."""
+    shown = [one for one in actions if one.type != RECORD]
+    groups = itertools.groupby(shown, key=lambda one: one.name or one)
+    return ", ".join(one.name or one.type for one in (next(group) for _, group in groups))

@@ -10,7 +10,13 @@ from sequential.core.statechart.definition import Action
 from sequential.core.statechart.draft import Draft, places
 from sequential.core.statechart.problems import kind, quoted
 from sequential.core.statechart.template import Template, is_expression
-from sequential.core.statechart.vocabulary import ACTION_HINTS, ACTION_KEYS, ACTIONS, RECORD
+from sequential.core.statechart.vocabulary import (
+    ACTION_HINTS,
+    ACTION_KEYS,
+    ACTIONS,
+    NO_PARAMS,
+    RECORD,
+)
 
 _SHAPES = {
     "raise": '"params": {"event": {"type": "NAME"}}',
@@ -27,8 +33,22 @@ _ALLOWED = {
 
 def read_actions(draft: Draft, spec: Any, where: str) -> tuple[Action, ...]:
     """The actions of one or a list of them; what cannot be done is a problem."""
-    found = [_action(draft, one, place) for one, place in places(spec, where)]
-    return tuple(action for action in found if action is not None)
+    return tuple(
+        action for one, place in places(spec, where) for action in _actions(draft, one, place)
+    )
+
+
+def _actions(draft: Draft, spec: Any, where: str) -> tuple[Action, ...]:
+    """One action, or all that a name of `implementations` stands for."""
+    name = spec.get("type") if isinstance(spec, dict) else spec
+    if not isinstance(name, str) or name not in draft.actions:
+        action = _action(draft, spec, where)
+        return () if action is None else (action,)
+    if isinstance(spec, dict):
+        draft.check_keys(spec, ACTION_KEYS, where)
+        if spec.get("params"):
+            draft.problems.error(where, NO_PARAMS.format(what="action", name=quoted(name)))
+    return draft.actions_named(name, where)
 
 
 def _action(draft: Draft, spec: Any, where: str) -> Action | None:
@@ -44,6 +64,8 @@ def _action(draft: Draft, spec: Any, where: str) -> Action | None:
     if name in ACTIONS or name == RECORD:
         params = {} if params is None else params
         _check(draft, name, params, where)
+        if name == "raise":
+            params = _with_delay(draft, params)
     elif draft.handlers.are_known:
         _unknown(draft, name, where)
     author_place = draft.problems.author_place(where)
@@ -55,11 +77,11 @@ def _unknown(draft: Draft, name: str, where: str) -> None:
     if hint:
         draft.problems.error(where, f"action {quoted(name)} is not supported: {hint}")
         return
-    near = draft.problems.near(name, ACTIONS)
+    near = draft.problems.near(name, [*draft.actions, *ACTIONS])
     draft.problems.error(
         where,
         f"no action named {quoted(name)}{near}; there are {', '.join(ACTIONS)}: "
-        'compute with "$expr", and do work in the function of a state or in "invoke"',
+        'name others in "implementations", and do work in the function of a state or in "invoke"',
     )
 
 
@@ -81,13 +103,33 @@ def _check(draft: Draft, name: str, params: Any, where: str) -> None:
     if name == "raise" and not is_expression(params["event"]):
         _check_raised(draft, params["event"], f"{where}.params.event")
     if name == "raise" and "delay" in params:
-        _check_delay(draft, params["delay"], f"{where}.params.delay")
+        delay, place = params["delay"], f"{where}.params.delay"
+        if isinstance(delay, str) and delay not in draft.delays:
+            draft.problems.error(place, unknown_delay(draft, delay))
+        elif not isinstance(delay, str):
+            check_delay(draft, delay, place)
 
 
-def _check_delay(draft: Draft, delay: Any, where: str) -> None:
-    if isinstance(delay, str):
-        draft.problems.error(where, f"no delay named {quoted(delay)}; write milliseconds")
-    elif not is_expression(delay) and (
+def _with_delay(draft: Draft, params: Any) -> Any:
+    """The parameters of `raise`, with what the name of its delay stands for."""
+    delay = params.get("delay") if isinstance(params, dict) else None
+    if isinstance(delay, str) and delay in draft.delays:
+        return {**params, "delay": draft.delays[delay].spec}
+    return params
+
+
+def unknown_delay(draft: Draft, name: str) -> str:
+    """What to write in place of a name that is not known."""
+    near = draft.problems.near(name, draft.delays)
+    return (
+        f"no delay named {quoted(name)}{near}; write milliseconds, as in 60000 for a minute, "
+        'or name them in "implementations"'
+    )
+
+
+def check_delay(draft: Draft, delay: Any, where: str) -> None:
+    """Refuse what is no time; what an expression gives is checked when it is done."""
+    if not is_expression(delay) and (
         isinstance(delay, bool) or not isinstance(delay, int | float) or delay < 0
     ):
         draft.problems.error(where, "must be a number of milliseconds, 0 or more")

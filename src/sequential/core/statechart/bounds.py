@@ -11,6 +11,8 @@ MAX_STATES = 5_000  # of one graph
 MAX_DEPTH = 50  # states inside states
 MAX_NESTING = 150  # JSON inside JSON, anywhere in a graph
 
+MAX_NAMED = 100_000  # actions for which names stand, wherever they are used
+
 MAX_SOURCE = 1_000  # characters of one expression
 MAX_EXPRESSION_DEPTH = 50
 MAX_NUMBER = 2**63  # exclusive, both signs; floats only have to be finite

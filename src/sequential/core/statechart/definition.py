@@ -5,7 +5,7 @@ its own, up to `last`.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -34,6 +34,7 @@ class Action(msgspec.Struct, eq=False, frozen=True):
     type: str
     params: Template
     where: str
+    name: str | None = None  # that it has in the graph's `implementations`
 
 
 class Transition(msgspec.Struct, eq=False):
@@ -70,7 +71,16 @@ class Delay(msgspec.Struct, eq=False, frozen=True):
     """An event that comes when a state has been active for a time."""
 
     event: str
-    milliseconds: float | None  # None: a name that only code could explain
+    milliseconds: float | None  # None: an expression gives them, or only code could
+    computed: Template | None = None
+
+
+class NamedDelay(msgspec.Struct, eq=False, frozen=True):
+    """A time of the graph's `implementations`: a number of milliseconds, or what computes one."""
+
+    spec: Any
+    milliseconds: float | None
+    computed: Template | None
 
 
 class State(msgspec.Struct, eq=False):

@@ -3,14 +3,15 @@
 from collections.abc import Iterable
 from typing import Any
 
-from sequential.core.statechart.definition import Invocation, State
+from sequential.core.statechart.bounds import MAX_NAMED
+from sequential.core.statechart.definition import Action, Guard, Invocation, NamedDelay, State
 from sequential.core.statechart.handlers import Handlers
 from sequential.core.statechart.problems import Problems, quoted
 from sequential.core.statechart.vocabulary import KEY_HINTS, SHORTHAND
 
 
 class Draft:
-    """The states found so far, the names of the code, and the problems."""
+    """The states found so far, the names of the code and of the graph itself, and the problems."""
 
     def __init__(self, handlers: Handlers, problems: Problems) -> None:
         self.handlers = handlers
@@ -18,6 +19,19 @@ class Draft:
         self.states: list[State] = []
         self.by_id: dict[str, State] = {}
         self.invocations: dict[str, Invocation] = {}
+        self.guards: dict[str, Guard] = {}  # these three: what has a name in `implementations`
+        self.actions: dict[str, tuple[Action, ...]] = {}
+        self.delays: dict[str, NamedDelay] = {}
+        self._named = 0
+
+    def actions_named(self, name: str, where: str) -> tuple[Action, ...]:
+        """What a name of `implementations` stands for."""
+        actions = self.actions[name]
+        self._named += len(actions)
+        if self._named > MAX_NAMED:
+            self.problems.error(where, f"names stand for more than {MAX_NAMED} actions by now")
+            return ()
+        return actions
 
     def check_keys(self, spec: dict[str, Any], allowed: frozenset[str], where: str) -> None:
         """Refuse keys that mean nothing: one that is misspelt would silently change the graph."""

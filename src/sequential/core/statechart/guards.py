@@ -12,7 +12,7 @@ from sequential.core.statechart.draft import Draft
 from sequential.core.statechart.expression import Expression, ExpressionError
 from sequential.core.statechart.problems import quoted
 from sequential.core.statechart.template import EXPRESSION, is_expression
-from sequential.core.statechart.vocabulary import GUARD_KEYS, GUARDS
+from sequential.core.statechart.vocabulary import GUARD_KEYS, GUARDS, NO_PARAMS
 
 _NEEDED = {"and": "guards", "or": "guards", "not": "guard", "stateIn": "state"}
 
@@ -33,6 +33,10 @@ def read_guard(draft: Draft, spec: Any, where: str) -> Guard | None:
             where, 'a guard must be {"$expr": "..."} or {"type": ..., "params": {...}}'
         )
         return None
+    if name in draft.guards:
+        if params:
+            draft.problems.error(where, NO_PARAMS.format(what="guard", name=quoted(name)))
+        return draft.guards[name]
     name = name.removeprefix("xstate.") if name.removeprefix("xstate.") in GUARDS else name
     if name not in GUARDS:
         return _unknown(draft, name, where)
@@ -54,11 +58,11 @@ def _expression(draft: Draft, source: str, where: str) -> Guard | None:
 
 def _unknown(draft: Draft, name: str, where: str) -> Guard:
     if draft.handlers.are_known:
-        near = draft.problems.near(name, GUARDS)
+        near = draft.problems.near(name, [*draft.guards, *GUARDS])
         draft.problems.error(
             where,
             f"no guard named {quoted(name)}{near}; write the condition itself: "
-            '{"$expr": "event.role == \'admin\'"}',
+            '{"$expr": "event.role == \'admin\'"}, here or under a name in "implementations"',
         )
 
     def holds(situation: Situation) -> bool:

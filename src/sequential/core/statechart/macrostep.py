@@ -182,10 +182,11 @@ class Macrostep:
             perform(copy, state.entry)
             try:
                 for delay in state.delays:
-                    copy.set_timer(delay.event, {"type": delay.event}, delay.milliseconds)
+                    after = delay.computed.render(copy) if delay.computed else delay.milliseconds
+                    copy.set_timer(delay.event, {"type": delay.event}, after)
                 for invocation in state.invocations:
                     copy.invoke(invocation, invocation.input.render(copy, copy.count))
-            except ExpressionError as error:
+            except (ExpressionError, MachineError) as error:
                 raise MachineError(f"{state.where}: {error}") from None
             if state in entering.by_default:
                 perform(copy, state.initial_actions)

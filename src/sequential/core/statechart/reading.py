@@ -1,13 +1,12 @@
 """From graph.json to the compiled graph, with all problems at once."""
 
 import math
-import re
 from typing import Any
 
 import msgspec
 
 from sequential.core.model import RetryPolicy
-from sequential.core.statechart.actions import read_actions
+from sequential.core.statechart.actions import read_actions, unknown_delay
 from sequential.core.statechart.bounds import (
     MAX_DELAY,
     MAX_NESTING,
@@ -16,14 +15,14 @@ from sequential.core.statechart.bounds import (
 from sequential.core.statechart.definition import Chart, Delay, Invocation, State
 from sequential.core.statechart.draft import Draft, places
 from sequential.core.statechart.handlers import TASK_PREFIX, Handlers
+from sequential.core.statechart.implementations import read_implementations
 from sequential.core.statechart.problems import Problems, a, keyed, kind, names, quoted
 from sequential.core.statechart.targets import read_targets
 from sequential.core.statechart.template import Template
+from sequential.core.statechart.times import milliseconds
 from sequential.core.statechart.transitions import read_transitions
 from sequential.core.statechart.tree import read_tree
 from sequential.core.statechart.vocabulary import INITIAL_KEYS, INVOKE_KEYS
-
-_MILLISECONDS = re.compile(r"[0-9]+(\.[0-9]+)?\Z")
 
 
 def check_json(graph: Any, problems: Problems) -> None:
@@ -62,6 +61,7 @@ def read_chart(graph: dict[str, Any], handlers: Handlers, problems: Problems) ->
     """The compiled graph. What is wrong goes to `problems`: use it only if there is no error."""
     draft = Draft(handlers, problems)
     specs = read_tree(draft, graph)
+    read_implementations(draft, graph.get("implementations"))
     for state, spec in specs.items():
         _wire(draft, state, spec)
     context = graph.get("context")
@@ -229,17 +229,14 @@ def _timeout(draft: Draft, spec: Any, where: str) -> float | None:
 
 
 def _after(draft: Draft, state: State, delay: str, spec: Any, where: str) -> None:
-    milliseconds: float | None = None
-    if _MILLISECONDS.match(delay) and len(delay) <= 20:
-        exact = float(delay)
-        milliseconds = int(exact) if exact == int(exact) else exact
-        if milliseconds > MAX_DELAY:
-            draft.problems.error(where, "is too long a time")
-    elif draft.handlers.are_known:
-        draft.problems.error(
-            where, f"no delay named {quoted(delay)}; write milliseconds, as in 60000 for a minute"
-        )
-    name = delay if milliseconds is None else milliseconds
+    known, computed = milliseconds(delay), None
+    name = delay if known is None else known
+    if known is None and (named := draft.delays.get(delay)):
+        known, computed = named.milliseconds, named.computed
+    elif known is None and draft.handlers.are_known:
+        draft.problems.error(where, unknown_delay(draft, delay))
+    if known is not None and known > MAX_DELAY:
+        draft.problems.error(where, "is too long a time")
     event = f"xstate.after.{name}.{state.id}"
-    state.delays.append(Delay(event, milliseconds))
+    state.delays.append(Delay(event, known, computed))
     _add(draft, state, event, spec, where)

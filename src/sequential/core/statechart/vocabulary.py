@@ -4,7 +4,8 @@ STATE_KEYS = frozenset(
     "id type initial states on after always invoke entry exit onDone history target output "
     "tags meta description".split()
 )
-MACHINE_KEYS = STATE_KEYS | {"context", "version", "$schema", "title"}
+MACHINE_KEYS = STATE_KEYS | {"context", "version", "$schema", "title", "implementations"}
+IMPLEMENTATION_KEYS = frozenset("guards actions delays".split())
 TRANSITION_KEYS = frozenset("target guard actions reenter description meta".split())
 INVOKE_KEYS = frozenset("id src input onDone onError description meta retry timeoutMs".split())
 ACTION_KEYS = frozenset("type params description".split())
@@ -18,6 +19,7 @@ TYPES = ("atomic", "compound", "parallel", "final", "history")
 ACTIONS = ("assign", "raise", "cancel", "log", "emit")
 RECORD = "sequential.record"  # what the simple form does with a handler's result
 GUARDS = ("and", "or", "not", "stateIn")
+NO_PARAMS = '{what} {name} of "implementations" takes no "params": it has context, event and input'
 
 KEY_HINTS = {
     "cond": 'renamed "guard" in XState v5',
@@ -29,6 +31,11 @@ KEY_HINTS = {
     "predictableActionArguments": "removed in XState v5: leave it out",
     "onEntry": 'renamed "entry"',
     "onExit": 'renamed "exit"',
+    "guards": 'put it into "implementations" of the machine: {"guards": {"<name>": ...}}',
+    "actions": 'put it into "implementations" of the machine: {"actions": {"<name>": ...}}',
+    "delays": 'put it into "implementations" of the machine: {"delays": {"<name>": ...}}',
+    "actors": 'write "invoke": {"src": "<function or task:name>"}',
+    "setup": 'write "implementations": {"guards": ..., "actions": ..., "delays": ...}',
     "in": 'write "guard": {"type": "stateIn", "params": {"state": "#id"}}',
     "onSnapshot": "observing running children is not supported: wait for onDone",
     "systemId": "actor systems are not supported: leave it out",
