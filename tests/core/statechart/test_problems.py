@@ -92,6 +92,11 @@ def test_problems_of_a_machine(graph: Any, expected: str) -> None:
         ({"on": {"GO": {"guard": "isAdmin"}}}, ('.on["GO"].guard: no guard named "isAdmin"; write '
          'the condition itself: {"$expr": "event.role == \'admin\'"}, here or under a name in '
          '"implementations"')),
+        ({"on": {"GO": {"guard": "work"}}}, ('.on["GO"].guard: guard "work" is a function of the '
+         'code, and a guard is an expression; write the condition itself: {"$expr": "event.role == '
+         '\'admin\'"}, here or under a name in "implementations"')),
+        ({"exit": "work"}, ('.exit: action "work" is a function of the code, and is run by a '
+         'state: write "invoke": {"src": "work"}, or one of assign, raise, cancel, log, emit')),
         ({"on": {"GO": {"guard": 7}}}, ('.on["GO"].guard: a guard must be {"$expr": "..."} or '
          '{"type": ..., "params": {...}}')),
         ({"on": {"GO": {"guard": {"type": "and"}}}},

@@ -77,6 +77,13 @@ def _unknown(draft: Draft, name: str, where: str) -> None:
     if hint:
         draft.problems.error(where, f"action {quoted(name)} is not supported: {hint}")
         return
+    if draft.handlers.named(name):
+        draft.problems.error(
+            where,
+            f"action {quoted(name)} is a function of the code, and is run by a state: "
+            f'write "invoke": {{"src": {quoted(name)}}}, or one of {", ".join(ACTIONS)}',
+        )
+        return
     near = draft.problems.near(name, [*draft.actions, *ACTIONS])
     draft.problems.error(
         where,

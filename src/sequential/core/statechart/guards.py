@@ -58,10 +58,9 @@ def _expression(draft: Draft, source: str, where: str) -> Guard | None:
 
 def _unknown(draft: Draft, name: str, where: str) -> Guard:
     if draft.handlers.are_known:
-        near = draft.problems.near(name, [*draft.guards, *GUARDS])
         draft.problems.error(
             where,
-            f"no guard named {quoted(name)}{near}; write the condition itself: "
+            f"{_missing(draft, name)}; write the condition itself: "
             '{"$expr": "event.role == \'admin\'"}, here or under a name in "implementations"',
         )
 
@@ -69,6 +68,12 @@ def _unknown(draft: Draft, name: str, where: str) -> Guard:
         raise ExpressionError(f"no guard named {quoted(name)}")
 
     return Guard(name, holds)
+
+
+def _missing(draft: Draft, name: str) -> str:
+    if draft.handlers.named(name):
+        return f"guard {quoted(name)} is a function of the code, and a guard is an expression"
+    return f"no guard named {quoted(name)}{draft.problems.near(name, [*draft.guards, *GUARDS])}"
 
 
 def _built_in(draft: Draft, name: str, value: Any, where: str) -> Guard | None:
