@@ -148,6 +148,11 @@ class Tokens:
             return None
         return _shown(kept)
 
+    def knows(self, text: str) -> bool:
+        """Whether `find` has found the token of this id before, so that it is no guess."""
+        form = _TOKEN.match(text)
+        return form is not None and form[1] in self._seen
+
     async def exist(self) -> bool:
         """Whether there are any tokens, expired ones included."""
         at, known = self._any

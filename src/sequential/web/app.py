@@ -14,17 +14,26 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import Components, Reference, SecurityScheme
 
 from sequential import __version__
+from sequential.errors import SequentialError
 from sequential.runner.engine import Engine
 from sequential.runner.worker import Worker
-from sequential.web import keys, original, runs, stream, tasks
+from sequential.web import audit, keys, original, runs, stream, tasks, tokens
+from sequential.web.actor import actor_of
+from sequential.web.auth import Gate
 from sequential.web.errors import EXCEPTION_HANDLERS
+from sequential.web.front import Application, guard
 from sequential.web.handlers import get
 from sequential.web.hub import Hub
 from sequential.web.settings import ServerSettings
 
 API = "/api/v1"
+SECURITY_SCHEMES: dict[str, SecurityScheme | Reference] = {
+    "bearer": SecurityScheme("http", scheme="bearer", description="a token"),
+    "basic": SecurityScheme("http", scheme="basic", description="any name, and a token"),
+}
 
 
 def create_app(
@@ -42,20 +51,25 @@ def create_app(
     made = engine if isinstance(engine, Engine) else Engine(engine)
     house = House(made, drive=drive, concurrency=concurrency)
     handlers = [*runs.HANDLERS, *stream.HANDLERS, *tasks.HANDLERS, *keys.HANDLERS]
+    handlers += [*tokens.HANDLERS, *audit.HANDLERS]
     api = Router(API, route_handlers=handlers)
 
     def settings_of() -> ServerSettings:
-        return settings or made.settings.server
+        if settings is not None:
+            return settings
+        return made.settings.server if made.is_open else ServerSettings()
 
     async def engine_of() -> Engine:
         return await house.open()
 
-    return Litestar(
+    return Application(
         route_handlers=[api, openapi, *original.HANDLERS],
         dependencies={
             "engine": Provide(engine_of),
             "settings": Provide(settings_of, sync_to_thread=False),
+            "actor": Provide(actor_of, sync_to_thread=False),
         },
+        guards=[guard],
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=[house.lived_in],
         openapi_config=OpenAPIConfig(
@@ -63,9 +77,11 @@ def create_app(
             version=__version__,
             path="/openapi",
             render_plugins=[JsonRenderPlugin(path="/schema.json")],
+            components=Components(security_schemes=SECURITY_SCHEMES),
+            security=[{name: []} for name in SECURITY_SCHEMES],
         ),
-        request_max_body_size=(settings or ServerSettings()).largest_body,
-        state=State({"house": house}),
+        request_max_body_size=None,  # `Application` counts, before anything is read
+        state=State({"house": house, "gate": Gate(), "settings": settings_of}),
         logging_config=None,
     )
 
@@ -101,6 +117,12 @@ class House:
                 if not self._is_open:
                     await self._begin()
         return self._engine
+
+    async def ready(self) -> None:
+        """Open the engine if that is possible now; if not, handlers say why."""
+        if not self._is_open:
+            with contextlib.suppress(SequentialError):
+                await self.open()
 
     def drain(self) -> None:
         """Let requests that wait for runs end now, and begin to park what is driven."""

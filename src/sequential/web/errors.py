@@ -65,12 +65,16 @@ def error_response(
     return Response(ErrorBody(short), status_code=status, headers=dict(headers or {}))
 
 
-def on_refused(_: Request[Any, Any, Any], refused: Refused) -> Response[ErrorBody]:
+def on_refused(request: Request[Any, Any, Any], refused: Refused) -> Response[ErrorBody]:
+    _note(request, refused.detail.code)
     return error_response(refused.status, refused.detail, refused.headers)
 
 
-def on_sequential_error(_: Request[Any, Any, Any], error: SequentialError) -> Response[ErrorBody]:
+def on_sequential_error(
+    request: Request[Any, Any, Any], error: SequentialError
+) -> Response[ErrorBody]:
     """An error of the engine; where a store is, is told to nobody outside."""
+    _note(request, error.code)
     status = error.http_status
     hint = _HINTS.get(error.code, "")
     if status >= 500:
@@ -82,16 +86,31 @@ def on_sequential_error(_: Request[Any, Any, Any], error: SequentialError) -> Re
     return error_response(status, ErrorDetail(error.code, str(error), hint), headers)
 
 
-def on_http_exception(_: Request[Any, Any, Any], error: HTTPException) -> Response[ErrorBody]:
+def on_http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Response[ErrorBody]:
     """What the framework refuses before a handler sees it."""
-    return error_response(error.status_code, _detail(error), error.headers)
+    detail = _detail(error)
+    _note(request, detail.code)
+    return error_response(error.status_code, detail, error.headers)
+
+
+def on_too_deep(request: Request[Any, Any, Any], _: RecursionError) -> Response[ErrorBody]:
+    """JSON in which lists or objects are within each other without end."""
+    _note(request, "invalid_request")
+    detail = ErrorDetail("invalid_request", "what was sent is nested too deeply")
+    return error_response(400, detail)
 
 
 def on_unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[ErrorBody]:
     """Something that nobody foresaw: the log has it, the other side does not."""
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    _note(request, "internal")
     message = "something went wrong here: see the log of the server"
     return error_response(500, ErrorDetail("internal", message))
+
+
+def _note(request: Request[Any, Any, Any], code: str) -> None:
+    """Keep the code for the audit log."""
+    request.scope["state"]["error_code"] = code
 
 
 def _detail(error: HTTPException) -> ErrorDetail:
@@ -138,5 +157,6 @@ EXCEPTION_HANDLERS: dict[Any, Any] = {
     Refused: on_refused,
     SequentialError: on_sequential_error,
     HTTPException: on_http_exception,
+    RecursionError: on_too_deep,
     Exception: on_unexpected,
 }

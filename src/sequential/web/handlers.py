@@ -2,6 +2,7 @@
 
 Every handler says in the OpenAPI document which errors it may answer with, and what the sender has
 to be allowed to: reading asks for the role `read`, all else for `operate` unless it says otherwise.
+Tokens that have limits may use only what says `within_limits`, and sees to it itself.
 """
 
 from collections.abc import Callable, Mapping
@@ -59,4 +60,6 @@ def delete(path: str, *, role: Role = "operate", **options: Any) -> Decorator:
 
 def _with(role: Role, options: dict[str, Any]) -> dict[str, Any]:
     responses = {**ERRORS, **options.pop("responses", {})}
-    return {**options, "responses": responses, "opt": {"role": role, **options.pop("opt", {})}}
+    within_limits = options.pop("within_limits", False)
+    opt = {"role": role, "within_limits": within_limits, **options.pop("opt", {})}
+    return {**options, "responses": responses, "opt": opt}

@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 import msgspec
-from litestar import Request, Response
+from litestar import Response
 from litestar.params import FromPath, JSONBody, QueryParameter
 
 from sequential import __version__
@@ -11,12 +11,11 @@ from sequential.core import ids, values
 from sequential.core.model import Failure, StackRun, TaskRun
 from sequential.errors import InvalidTransitionError
 from sequential.runner.engine import Engine
+from sequential.web.actor import AnyRequest, TheActor, actor_of
 from sequential.web.errors import Refused
 from sequential.web.handlers import TheEngine, TheSettings, get, post
 from sequential.web.records import listed_call, shown_run
-from sequential.web.runs import NewRun, found, given, started
-
-AnyRequest = Request[Any, Any, Any]
+from sequential.web.runs import NewRun, found, given, operated, started
 
 
 class Submission(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -82,7 +81,7 @@ async def health(engine: TheEngine) -> Health:
     return Health("ok", engine.backend, engine.now())
 
 
-@post("/task/submit", status_code=200, summary="Start a run")
+@post("/task/submit", status_code=200, within_limits=True, summary="Start a run")
 async def submit(request: AnyRequest, data: JSONBody[Submission], engine: TheEngine) -> Submitted:
     run, _ = await started(engine, request, NewRun(data.task_identifier, data.input))
     return Submitted(True, run.id, {"result": {"taskRunId": run.id}})
@@ -96,7 +95,9 @@ async def status(engine: TheEngine, run_id: FromPath[str]) -> RunWithCalls:
     return RunWithCalls(**shown, stack_runs=tuple(calls))
 
 
-@post("/tasks/{name:str}", status_code=200, summary="Run a task and wait for it")
+@post(
+    "/tasks/{name:str}", status_code=200, within_limits=True, summary="Run a task and wait for it"
+)
 async def run_task(
     request: AnyRequest,
     engine: TheEngine,
@@ -122,16 +123,21 @@ async def run_task(
     return Response(ended, status_code=200 if run.status.is_final else 202)
 
 
-@post("/resume/{run_id:str}", status_code=202, summary="Wake a run")
-async def resume(engine: TheEngine, run_id: FromPath[str]) -> TaskRun:
+@post("/resume/{run_id:str}", status_code=202, within_limits=True, summary="Wake a run")
+async def resume(engine: TheEngine, actor: TheActor, run_id: FromPath[str]) -> TaskRun:
     """Have a worker look at a run now. It changes nothing that the run has not to do anyway."""
-    run = await found(engine, run_id)
+    run = await operated(engine, actor, run_id)
     if run.status.is_final:
         raise InvalidTransitionError(f"run {run.id} is over: it is {run.status}")
     return shown_run(await engine.wake(run.id))
 
 
-@post("/resume/{run_id:str}/{call:str}", status_code=202, summary="Answer a waiting run")
+@post(
+    "/resume/{run_id:str}/{call:str}",
+    status_code=202,
+    within_limits=True,
+    summary="Answer a waiting run",
+)
 async def resume_with(
     request: AnyRequest, engine: TheEngine, run_id: FromPath[str], call: FromPath[str]
 ) -> TaskRun:
@@ -139,7 +145,7 @@ async def resume_with(
 
     `call` is the name that is waited for, or the number of the call that waits for it.
     """
-    run = await found(engine, run_id)
+    run = await operated(engine, actor_of(request), run_id)
     event = await _awaited(engine, run, int(call)) if call.isdecimal() else call
     tree = await request.json() if await request.body() else None
     own = request.headers.get("idempotency-key")

@@ -3,14 +3,17 @@
 from typing import Annotated, Any
 
 import msgspec
-from litestar import Request, Response
+from litestar import Response
 from litestar.params import FromPath, FromQuery, JSONBody, PathParameter, QueryParameter
 
 from sequential.core import values
 from sequential.core.model import LogLine, StackRun, Status, TaskRun
 from sequential.runner.engine import Engine
 from sequential.runner.operations import FINAL
+from sequential.web.actor import Actor, AnyRequest, TheActor, actor_of
+from sequential.web.allowance import Allowance
 from sequential.web.errors import Refused
+from sequential.web.front import note_subject
 from sequential.web.handlers import TheEngine, TheSettings, delete, get, post
 from sequential.web.records import Page, listed_call, listed_run, page_of, shown_run
 
@@ -18,7 +21,6 @@ MOST = 500  # items of a page
 Limit = Annotated[int, QueryParameter(ge=1, le=MOST, description="how many at most")]
 Before = Annotated[str | None, QueryParameter(description="the `next` of the page before")]
 RunId = Annotated[str, PathParameter(description="the id of a run, or the one it was started with")]
-AnyRequest = Request[Any, Any, Any]
 
 
 class NewRun(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -74,18 +76,27 @@ async def found(engine: Engine, run_id: str) -> TaskRun:
     return (await engine.get(run_id)).record
 
 
+async def operated(engine: Engine, actor: Actor, run_id: str) -> TaskRun:
+    """A run that somebody wants to do something to; `Refused` if he may not use its task."""
+    run = await found(engine, run_id)
+    Allowance(engine, actor).check_task(run.task_identifier)
+    return run
+
+
 async def started(engine: Engine, request: AnyRequest, new: NewRun) -> tuple[TaskRun, bool]:
     """A new run, or the one there is of the same id; and whether it is new."""
-    return await engine.create_once(
+    run, is_new = await Allowance(engine, actor_of(request)).start(
         new.task,
         given(request, new.input),
         id=request.headers.get("idempotency-key") or new.id,
         priority=new.priority,
         delay=new.delay,
     )
+    note_subject(request, f"{run.task_identifier} {run.id}")
+    return run, is_new
 
 
-@post("/runs", status_code=201, summary="Start a run")
+@post("/runs", status_code=201, within_limits=True, summary="Start a run")
 async def start(
     request: AnyRequest, data: JSONBody[NewRun], engine: TheEngine
 ) -> Response[TaskRun]:
@@ -175,41 +186,58 @@ async def accepted(engine: TheEngine, run_id: RunId) -> Page[str]:
     return Page(await engine.accepted_events(run.id))
 
 
-@post("/runs/{run_id:str}/answer", status_code=200, summary="Answer a waiting run")
+@post(
+    "/runs/{run_id:str}/answer", status_code=200, within_limits=True, summary="Answer a waiting run"
+)
 async def answer(
     request: AnyRequest, data: JSONBody[Answer], engine: TheEngine, run_id: RunId
 ) -> TaskRun:
     """Now, or before it asks."""
-    run = await found(engine, run_id)
+    run = await operated(engine, actor_of(request), run_id)
     value = given(request, data.data)
     return shown_run(await engine.answer(run.id, data.name, value, id=data.id))
 
 
-@post("/runs/{run_id:str}/send", status_code=200, summary="Send an event to a graph")
+@post(
+    "/runs/{run_id:str}/send",
+    status_code=200,
+    within_limits=True,
+    summary="Send an event to a graph",
+)
 async def send(
     request: AnyRequest, data: JSONBody[SentEvent], engine: TheEngine, run_id: RunId
 ) -> TaskRun:
     """One that no active state takes is refused, with those that are accepted."""
-    run = await found(engine, run_id)
+    run = await operated(engine, actor_of(request), run_id)
     value = given(request, data.data)
     return shown_run(await engine.send(run.id, data.event, value, id=data.id))
 
 
-@post("/runs/{run_id:str}/cancel", status_code=200, summary="End a run")
-async def cancel(engine: TheEngine, run_id: RunId) -> TaskRun:
+@post("/runs/{run_id:str}/cancel", status_code=200, within_limits=True, summary="End a run")
+async def cancel(engine: TheEngine, actor: TheActor, run_id: RunId) -> TaskRun:
     """And its child runs; their calls are given up."""
-    return shown_run(await engine.cancel((await found(engine, run_id)).id))
+    return shown_run(await engine.cancel((await operated(engine, actor, run_id)).id))
 
 
-@post("/runs/{run_id:str}/pause", status_code=200, summary="Stop a run for a while")
-async def pause(engine: TheEngine, run_id: RunId) -> TaskRun:
+@post(
+    "/runs/{run_id:str}/pause",
+    status_code=200,
+    within_limits=True,
+    summary="Stop a run for a while",
+)
+async def pause(engine: TheEngine, actor: TheActor, run_id: RunId) -> TaskRun:
     """Until it is unpaused; nothing of it is lost."""
-    return shown_run(await engine.pause((await found(engine, run_id)).id))
+    return shown_run(await engine.pause((await operated(engine, actor, run_id)).id))
 
 
-@post("/runs/{run_id:str}/unpause", status_code=200, summary="Let a paused run go on")
-async def unpause(engine: TheEngine, run_id: RunId) -> TaskRun:
-    return shown_run(await engine.unpause((await found(engine, run_id)).id))
+@post(
+    "/runs/{run_id:str}/unpause",
+    status_code=200,
+    within_limits=True,
+    summary="Let a paused run go on",
+)
+async def unpause(engine: TheEngine, actor: TheActor, run_id: RunId) -> TaskRun:
+    return shown_run(await engine.unpause((await operated(engine, actor, run_id)).id))
 
 
 @post("/runs/{run_id:str}/retry", status_code=200, summary="Let a failed run go on")
@@ -218,9 +246,9 @@ async def retry(engine: TheEngine, run_id: RunId) -> TaskRun:
     return shown_run(await engine.retry((await found(engine, run_id)).id))
 
 
-@delete("/runs/{run_id:str}", summary="Remove a run that is over")
-async def remove(engine: TheEngine, run_id: RunId) -> None:
-    await engine.delete_run((await found(engine, run_id)).id)
+@delete("/runs/{run_id:str}", within_limits=True, summary="Remove a run that is over")
+async def remove(engine: TheEngine, actor: TheActor, run_id: RunId) -> None:
+    await engine.delete_run((await operated(engine, actor, run_id)).id)
 
 
 @post("/prune", status_code=200, summary="Remove old runs")

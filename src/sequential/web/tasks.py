@@ -6,10 +6,13 @@ import msgspec
 from litestar import Response
 from litestar.params import FromPath, JSONBody
 
+from sequential.core.bounds import narrowed
 from sequential.core.model import TaskConfig, TaskFunction
 from sequential.core.names import check_task_name
 from sequential.core.task_graph import machine_of
 from sequential.errors import ConfigError, TaskNotFoundError
+from sequential.web.actor import TheActor
+from sequential.web.allowance import Allowance
 from sequential.web.errors import Refused
 from sequential.web.handlers import TheEngine, delete, get, put
 from sequential.web.records import Page, listed_task
@@ -41,17 +44,23 @@ async def show(engine: TheEngine, name: FromPath[str]) -> TaskFunction:
     return await engine.get_task(name)
 
 
-@put("/tasks/{name:str}", summary="Store a task")
+@put("/tasks/{name:str}", within_limits=True, summary="Store a task")
 async def store(
-    data: JSONBody[NewTask], engine: TheEngine, name: FromPath[str]
+    data: JSONBody[NewTask], engine: TheEngine, actor: TheActor, name: FromPath[str]
 ) -> Response[TaskFunction]:
     """Create a task (201) or replace it (200); runs in flight keep the code they have.
 
     Its code is run in the sandbox, whoever sends it: tasks of the native runtime are stored by an
-    operator of the machine.
+    operator of the machine. It reaches private hosts, and services that have to be named, only if
+    the setting `server.sent` names them, too.
     """
     check_task_name(name)
-    config = _config(name, data)
+    allowance = Allowance(engine, actor)
+    allowance.check_task(name)
+    allowance.check_code(data.code)
+    config = narrowed(_config(name, data), *actor.of_tasks)
+    if config.schedules and actor.limits is not None:
+        raise Refused(403, "forbidden", "a token that has limits may not set schedules")
     try:
         there: TaskFunction | None = await engine.get_task(name)
     except TaskNotFoundError:
@@ -69,8 +78,14 @@ async def store(
     return Response(task, status_code=200 if there else 201)
 
 
-@delete("/tasks/{name:str}", status_code=200, summary="Remove a task with all its runs")
-async def remove(engine: TheEngine, name: FromPath[str]) -> Deleted:
+@delete(
+    "/tasks/{name:str}",
+    status_code=200,
+    within_limits=True,
+    summary="Remove a task with all its runs",
+)
+async def remove(engine: TheEngine, actor: TheActor, name: FromPath[str]) -> Deleted:
+    Allowance(engine, actor).check_task(name)
     return Deleted(await engine.delete_task(name))
 
 
@@ -86,6 +101,8 @@ def _config(name: str, data: NewTask) -> TaskConfig:
         if reserved in data.config:
             hint = 'put it beside "code"' if reserved == "graph" else ""
             raise Refused(400, "invalid_config", f"config has no field {reserved!r}", hint)
+    if "within" in (data.config.get("allow") or ()):
+        raise Refused(400, "invalid_config", "config: allow.within is the operator's to set")
     graph = None if data.graph is None else msgspec.json.encode(data.graph).decode()
     try:
         return msgspec.convert({**data.config, "name": name, "graph": graph}, TaskConfig)
