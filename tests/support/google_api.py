@@ -1,6 +1,7 @@
 """Google's APIs on this machine: it gives tokens for signed assertions and wants them back.
 
-What it knows: users and domains of the directory, mailboxes, a sheet, files of Drive.
+What it knows: users and domains of the directory, mailboxes, a sheet, files of Drive. Asked for
+the file "missing" it repeats what it was sent.
 `Google.later` holds answers that are given once each before anything else, `Google.token_later`
 the same for the server of tokens.
 """
@@ -130,7 +131,10 @@ class _GoogleHandler(Handler):
 
     def route_drive(self, *path: str) -> None:
         name = path[-1]
-        if self.query.get("alt") == "media":
+        if name == "missing":
+            told = f"no file for {self.headers['Authorization']}"
+            self.reply_json(refusal(404, "notFound", told), 404)
+        elif self.query.get("alt") == "media":
             self.reply(200, self.state.files[name], "application/octet-stream")
         else:
             self.reply_json({"files": [{"id": name} for name in self.state.files]})

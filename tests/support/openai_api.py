@@ -1,5 +1,7 @@
 """OpenAI's API on this machine: that of `support.sdk_api`, and what the service asks besides.
 
+For a model named "refused" no key is good enough, and the answer repeats it.
+
 `OpenAI.later` holds answers that are given once each before anything else, `OpenAI.broken` is how
 many events a stream has before it ends in the middle.
 """
@@ -49,6 +51,7 @@ class _OpenAIHandler(SdkHandler):
     def answer(self) -> None:
         self.server.closing.wait(self.state.deaf_for)
         known = self.headers.get("Authorization") == f"Bearer {KEY}"
+        known = known and not self.path.endswith("/refused")
         if known and not self.state.later:
             super().answer()
             return
