@@ -232,6 +232,18 @@ def test_a_graph_travels_with_its_task(order: Project) -> None:
     assert (order.folder / "tasks" / "order" / "graph.json").read_text() == graph
 
 
+def test_a_graph_that_is_pulled_finds_its_schema(project: Project) -> None:
+    project.ok("init")
+    project.ok("config", "set", "adaptor", "sqlite")
+    project.ok("create-task", "order", "--with-graph")
+    project.ok("pull-tasks", "--dry-run")
+    assert not (project.folder / "tasks" / "graph.schema.json").exists()
+    project.ok("pull-tasks")
+    file = project.folder / "tasks" / "order" / "graph.json"
+    schema = file.parent / json.loads(file.read_text())["$schema"]
+    assert json.loads(schema.read_text())["title"].startswith("graph.json")
+
+
 def test_a_task_with_a_broken_graph_is_not_copied(order: Project) -> None:
     write(order, CODE, json.dumps(GRAPH).replace('"approval", "onE', '"aproval", "onE'))
     done = order("sync-tasks", "--adaptor", f"sqlite:{order.folder}/store.db")

@@ -11,6 +11,7 @@ import click
 from sequential.cli import output
 from sequential.cli.project import Project
 from sequential.cli.usage import WithExample
+from sequential.errors import ConfigError
 
 if TYPE_CHECKING:
     from sequential.core.model import TaskFunction
@@ -83,20 +84,35 @@ def pull_tasks_command(
     dry_run: bool,
     as_json: bool,
 ) -> int:
-    """Copy the tasks of the storage into the tasks folder: code.py and config.json.
+    """Copy the tasks of the storage into the tasks folder: code.py, config.json, graph.json.
 
     A task that was changed in the folder and never synced since is not overwritten without --force;
     the exit code is 1 then.
     """
 
     async def pull(sync: "TaskSync") -> "Report":
-        return await sync.pull(only, force=force)
+        report = await sync.pull(only, force=force)
+        if not dry_run:
+            _complete_graphs(project, report)
+        return report
 
     project = project.with_storage(adaptor)
     code = _copy(project, pull, "in the folder", verbose=verbose, dry_run=dry_run, as_json=as_json)
     if code:
         output.hint(f"First `{project.program} sync-tasks`, or pull with --force")
     return code
+
+
+def _complete_graphs(project: Project, report: "Report") -> None:
+    """Put the schema that graphs refer to beside the tasks, as `create-task --with-graph` does."""
+    from sequential.cli.graph_schema import keep_schema
+
+    tasks = [task.new for task in report.tasks if task.change in ("added", "updated")]
+    if any(task.config.graph is not None for task in tasks if task):
+        try:
+            keep_schema(project.settings.tasks)
+        except OSError as error:
+            raise ConfigError(f"{error.filename}: {error.strerror}") from error
 
 
 def _copy(
