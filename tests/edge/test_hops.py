@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from edge.conftest import NUMBER, STEPS, URL, Cloud, code_of, get, post
-from sequential.core.model import Status, TaskConfig
+from edge.conftest import NUMBER, PARENT, STEPS, URL, Cloud, code_of, get, post
+from sequential.core.model import InputField, Status, TaskConfig
+from sequential.core.schedule import Schedule
 from sequential.edge import Edge
 from sequential.edge.links import Links
 from sequential.edge.message import Event
@@ -153,6 +154,23 @@ async def test_a_sweep_asks_for_what_is_due(cloud: Cloud) -> None:
         await cloud.deliver(edge)
         assert (await edge.handle(post("/sweep"))).json == {"resumed": []}
     assert (await cloud.run(later.id)).status is Status.PENDING
+
+
+async def test_a_sweep_begins_the_runs_that_schedules_ask_for(
+    cloud: Cloud, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with cloud.engine() as engine:
+        await engine.schedules.set("steps", Schedule("often", every=1, input={"n": 2}))
+        await engine.schedules.set("parent", Schedule("often", every=1, input={"n": 2}))
+        changed = TaskConfig(name="parent", inputs=(InputField("other"),))
+        await engine.store_task("parent", PARENT, changed)
+    async with cloud.invoked() as edge, asyncio.timeout(20):
+        while len(begun := (await edge.handle(post("/sweep"))).json["resumed"]) < 2:
+            await asyncio.sleep(0.05)
+        await cloud.deliver(edge)
+    assert [(await cloud.run(run_id)).value for run_id in begun[:2]] == [[0, 1], [0, 1]]
+    told = "schedule parent/often: the input does not fit parent"
+    assert len([line for line in caplog.messages if line.startswith(told)]) == 1
 
 
 async def test_a_sweep_that_can_ask_nobody_drives_by_itself(

@@ -106,14 +106,29 @@ class Hops:
             return run
 
     async def sweep(self, seconds_left: float | None = None) -> list[str]:
-        """Go on with what is due: by an invocation for each run, else in this one."""
+        """Go on with what is due: by an invocation for each run, else in this one.
+
+        That includes the runs that schedules ask for.
+        """
         engine = await self._warm.get()
+        await self._fire_schedules(engine)
         due = await engine.storage.wakeups(engine.now(), MOST)
         if self._can_ask():
             await asyncio.gather(*map(self._ask, due))
         else:
             await asyncio.gather(*(self._drive_quietly(run_id, seconds_left) for run_id in due))
         return due
+
+    async def _fire_schedules(self, engine: Engine) -> None:
+        """Create the runs that are due; what keeps one is logged once, and keeps nothing else."""
+        before = dict(engine.schedules.troubles)
+        try:
+            await engine.schedules.fire_due()
+        except SequentialError as error:
+            log.warning("schedules could not be looked at: %s", error)
+        for key, error in engine.schedules.troubles.items():
+            if key not in before:
+                log.warning("schedule %s: %s", key, error)
 
     async def get(self, run_id: str) -> TaskRun:
         """A run as it is; raises `RunNotFoundError`."""

@@ -61,7 +61,7 @@ class StackProcessor:
         )
         before = self._performed
         try:
-            worker = Worker(engine, concurrency=concurrency, tasks=tasks)
+            worker = Worker(engine, concurrency=concurrency, tasks=tasks, schedules=False)
             await worker.run(until_idle=True)
         finally:
             await engine.end()

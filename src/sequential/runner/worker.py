@@ -36,11 +36,13 @@ class Worker:
 
     `concurrency` is how many runs it drives at a time, `tasks` the names of those it takes (None:
     all), `sweep` after how many seconds it looks into the store again at the latest (None: as the
-    settings say); the store's word that something happened comes earlier. `troubles` has the last
-    error of each run it could not drive because of trouble with the store, under "" that of looking
-    for runs, under `schedules` that of looking for schedules, and under `schedule <task>/<name>`
-    why one of them cannot be kept to; `on_trouble(run_id, error)` is called when such trouble
-    begins, and without an error when it is over.
+    settings say); the store's word that something happened comes earlier. `schedules` says whether
+    it begins the runs that they ask for.
+
+    `troubles` has the last error of each run it could not drive because of trouble with the store,
+    under "" that of looking for runs, under `schedules` that of looking for schedules, and under
+    `schedule <task>/<name>` why one of them cannot be kept to. `on_trouble(run_id, error)` is
+    called when such trouble begins, and without an error when it is over.
     """
 
     def __init__(
@@ -50,12 +52,14 @@ class Worker:
         concurrency: int = 50,
         tasks: Sequence[str] | None = None,
         sweep: float | None = None,
+        schedules: bool = True,
         on_trouble: Callable[[str, SequentialError | None], None] = _nothing,
     ) -> None:
         self._engine = engine
         self._concurrency = concurrency
         self._tasks = tasks
         self._sweep = sweep or engine.settings.runner.sweep or engine.storage.sweep
+        self._keeps_schedules = schedules
         self._on_trouble = on_trouble
         self._driving: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
@@ -91,6 +95,8 @@ class Worker:
 
     async def _fire_schedules(self) -> SequentialError | None:
         """Create the runs that schedules ask for now; returns what went wrong with the store."""
+        if not self._keeps_schedules:
+            return None
         try:
             await self._engine.schedules.fire_due(self._tasks)
         except SequentialError as error:
