@@ -148,7 +148,6 @@ class AllRuns(Channel):
         super().__init__()
         self._engine = engine
         self._known: dict[str, TaskRun] = {}
-        self._unfinished: list[str] = []
         self._began = ""
         self._looked_at = ""
 
@@ -161,7 +160,7 @@ class AllRuns(Channel):
         self.tell()
 
     async def look_around(self) -> None:
-        """Look at the newest runs, those that are not over, and those that were not.
+        """Look at the newest runs, at those that are not over, and for those that were there.
 
         The first time it only learns how they stand.
         """
@@ -169,7 +168,12 @@ class AllRuns(Channel):
         unfinished = await self._engine.list_runs(limit=MOST_MISSED, unfinished=True)
         newest = await self._engine.list_runs(limit=MOST_MISSED)
         seen = {run.id: run for run in (*newest, *unfinished)}
-        away = [run_id for run_id in self._unfinished if run_id not in seen]
+        oldest = newest[-1].id if newest else ""
+        away = [
+            run_id
+            for run_id, run in self._known.items()
+            if run_id not in seen and (run_id >= oldest or not run.status.is_final)
+        ]
         if not self._began:
             self._began = now
             self._known = {run.id: listed_run(run) for run in seen.values()}
@@ -178,16 +182,18 @@ class AllRuns(Channel):
             for run in sorted(seen.values(), key=lambda run: run.updated_at):
                 if run.id in self._known or run.updated_at >= recent:
                     self._note(run)
-            self._known = {run_id: run for run_id, run in self._known.items() if run_id in seen}
         self._looked_at = now
-        self._unfinished = [run.id for run in unfinished]
         for run_id in away:
             self.see(run_id, await self._engine.storage.get_task_run(run_id))
+        self._known = {run_id: run for run_id, run in self._known.items() if run_id in seen}
         self.tell()
 
     def first(self) -> bytes:
         """No event, but the id of this moment to come back to."""
         return f"id: {self._engine.now()}/\n\n".encode()
+
+    def again(self) -> bytes:
+        return event("reset", {}, f"{self._engine.now()}/")
 
     async def missed(self, last: str, wanted: Wanted) -> bytes:
         """For one who comes back: the runs that have changed since the event of that id."""
