@@ -12,7 +12,7 @@ import secrets
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -94,11 +94,12 @@ def load_settings(
     *,
     environment: Mapping[str, str] = os.environ,
     adaptor: str | None = None,
-    allow_loopback: bool = False,
+    allow_loopback: bool | Literal["own"] = False,
 ) -> Settings:
     """The settings of a project; raises `ConfigError` that names the file or variable at fault.
 
-    `allow_loopback` is for tools on the user's own machine; the file may still say otherwise.
+    `allow_loopback` is for tools on the user's own machine, see `HttpSettings`; the file may still
+    say otherwise.
     """
     stored = read_project_file(project)
     where = f"{FILE_NAME}, "

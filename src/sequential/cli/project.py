@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import click
 
@@ -33,8 +33,16 @@ IGNORED = {
 class Project:
     """Where tasks and settings are, and how to open the engine on them."""
 
-    def __init__(self, program: str, folder: Path | None, storage: str | None) -> None:
+    def __init__(
+        self,
+        program: str,
+        folder: Path | None,
+        storage: str | None,
+        *,
+        for_others: bool = False,
+    ) -> None:
         self.program = program
+        self._for_others = for_others
         self._given = folder
         self._storage = storage
         self._settings: Settings | None = None
@@ -60,7 +68,10 @@ class Project:
         from sequential.config import load_settings
 
         if self._settings is None:
-            self._settings = load_settings(self.folder, adaptor=self._storage, allow_loopback=True)
+            loopback: Literal["own", False] = False if self._for_others else "own"
+            self._settings = load_settings(
+                self.folder, adaptor=self._storage, allow_loopback=loopback
+            )
         return self._settings
 
     def with_storage(self, storage: str | None) -> "Project":
@@ -82,6 +93,10 @@ class Project:
         project = Project(self.program, self._given, self._storage)
         project._settings = msgspec.structs.replace(settings, remote=remote)
         return project
+
+    def served(self) -> "Project":
+        """The same project for a server: its tasks reach this machine only if the file says so."""
+        return Project(self.program, self._given, self._storage, for_others=True)
 
     @property
     def named_storage(self) -> str | None:

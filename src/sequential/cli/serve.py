@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 import click
+import msgspec
 
 from sequential.cli import output
 from sequential.cli.project import Project
@@ -39,11 +40,13 @@ def serve_command(
 ) -> int:
     """Answer over HTTP, and drive the runs that come in.
 
-    Ctrl-C or SIGTERM lets requests in progress end and parks what is being driven; a server that is
+    Only programs on this machine reach it, unless `tokens create` has made a token or the variable
+    SEQUENTIAL_TOKEN holds one. Ctrl-C or SIGTERM lets requests in progress end and parks what is being driven; a server that is
     killed loses nothing either.
     """
     try:
         from sequential.web.app import create_app
+        from sequential.web.auth import check_listening
         from sequential.web.server import Server, address_of, listening
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("litestar", "uvicorn"):
@@ -52,11 +55,15 @@ def serve_command(
             "the server needs an extra: pip install 'sequential-ecosystem[server]'"
         ) from error
 
+    project = project.served()
     settings = project.settings.server
-    listener = listening(host or settings.host, settings.port if port is None else port)
+    settings = msgspec.structs.replace(settings, host=host or settings.host)
+    listener = listening(settings.host, settings.port if port is None else port)
 
     async def work(engine: "Engine") -> int:
-        server = Server(create_app(engine, drive=not no_worker, concurrency=concurrency))
+        await check_listening(settings.host, engine, settings)
+        app = create_app(engine, settings, drive=not no_worker, concurrency=concurrency)
+        server = Server(app)
         output.hint(f"Serving {address_of(listener)}. Ctrl-C stops.")
         await server.run_on(listener)
         return 0

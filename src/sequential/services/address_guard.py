@@ -73,7 +73,7 @@ _WHY = {
     "private": "a private address",
     "reserved": "an address that is not on the public internet",
 }
-_TASKS_OWN = "the task's allow.hosts"
+TASKS_OWN = "the task's allow.hosts"
 
 
 class RefusedError(Exception):
@@ -100,7 +100,7 @@ class Clearance(msgspec.Struct, frozen=True):
 
     host: str
     kinds: frozenset[Kind] | None  # None: whatever the address is
-    whose: str = _TASKS_OWN  # the list that would have to name the host
+    whose: str = TASKS_OWN  # the list that would have to name the host
 
     def permits(self, address: str) -> bool:
         """Whether the host may be reached at this address, given as text."""
@@ -133,7 +133,7 @@ class Policy(msgspec.Struct, frozen=True):
     rules: tuple[HostRule, ...] | None = None
     allow_private: bool = False
     allow_loopback: bool = False
-    whose: str = _TASKS_OWN  # in words, the list that the rules are from
+    whose: str = TASKS_OWN  # in words, the list that the rules are from
     within: tuple["Policy", ...] = ()
 
     def clear(self, host: str, port: int) -> Clearance:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from sequential.core.model import Failure, Outcome
-from sequential.services.address_guard import Policy, RefusedError, parse_rule
+from sequential.services.address_guard import TASKS_OWN, Policy, RefusedError, parse_rule
 from sequential.services.base import CallContext, CallError, Secrets, TryAgain, unknown_method
 from sequential.services.http_request import REDIRECTS, Request, redirected, request_from
 from sequential.services.http_response import TRY_AGAIN, Answer, retry_after
@@ -152,15 +152,16 @@ class HttpService:
         allow = context.allow
         within = [bounds.hosts for bounds in allow.within if bounds.hosts is not None]
         outer = tuple(self._policy_of(hosts, "the operator's hosts") for hosts in within)
-        return self._policy_of(allow.hosts, "the task's allow.hosts", outer)
+        return self._policy_of(allow.hosts, TASKS_OWN, outer)
 
     def _policy_of(
         self, hosts: Sequence[str] | None, whose: str, within: tuple[Policy, ...] = ()
     ) -> Policy:
+        loopback = self._settings.allow_loopback
         return Policy(
             rules=None if hosts is None else tuple(parse_rule(host) for host in hosts),
             allow_private=self._settings.allow_private,
-            allow_loopback=self._settings.allow_loopback,
+            allow_loopback=loopback is True or (loopback == "own" and whose == TASKS_OWN),
             whose=whose,
             within=within,
         )

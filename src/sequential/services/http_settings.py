@@ -1,7 +1,7 @@
 """What an operator decides about the HTTP calls of all tasks."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -25,5 +25,6 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_connections: Count = 500  # open at a time, a shell's usual limit is 1024 files
     per_host: Count | None = None  # requests at a time to one host, of one process; None: no limit
     allow_private: bool = False  # private networks and loopback, for every task
-    allow_loopback: bool = False
+    # This machine; "own": but for tasks and runs that came over HTTP, or within other bounds.
+    allow_loopback: bool | Literal["own"] = False
     user_agent: str = "sequential-ecosystem"
