@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Self
 
 from sequential.runner.engine import Engine
 from sequential.web.door import Door
@@ -42,7 +43,7 @@ class Scripted:
         self._answers = list(answers)
         self._description = description
 
-    async def __aenter__(self) -> "Scripted":
+    async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._answer, "127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
         return self

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar import Request, Router
-from litestar.params import QueryParameter
+from litestar.params import FromQuery, QueryParameter
 
 from sequential.core import ids, times, values
 from sequential.core.model import InputField, StackRun, Status, TaskConfig, TaskRun
@@ -140,7 +140,7 @@ def task_executor() -> list[Any]:
         return {"result": {"taskRunId": run.id, "status": "submitted"}}
 
     @get("/status", summary="A run with its calls, or how the service is")
-    async def status(engine: TheEngine, task_id: str | None = None) -> dict[str, Any]:
+    async def status(engine: TheEngine, task_id: FromQuery[str | None] = None) -> dict[str, Any]:
         if task_id is None:
             data = {"service": "task-executor", "status": "ok", "timestamp": engine.now()}
             return {"success": True, "data": data}
@@ -150,20 +150,24 @@ def task_executor() -> list[Any]:
         return {**shown, "stack_runs": msgspec.to_builtins(calls)}
 
     @get("/logs", summary="What a run has printed")
-    async def logs(engine: TheEngine, task_id: str, limit: Limit = 100) -> dict[str, Any]:
+    async def logs(
+        engine: TheEngine, task_id: FromQuery[str], limit: Limit = 100
+    ) -> dict[str, Any]:
         run = (await engine.get(task_id)).record
         lines = await engine.get_log(run.id)
         return {"logs": msgspec.to_builtins(lines[-limit:])}
 
     @get("/schema", summary="The inputs of a task")
-    async def schema(engine: TheEngine, task_identifier: str) -> dict[str, Any]:
+    async def schema(engine: TheEngine, task_identifier: FromQuery[str]) -> dict[str, Any]:
         task = await engine.get_task(task_identifier)
         inputs = msgspec.to_builtins(task.config.inputs)
         told = task.config.description
         return {"task_identifier": task.identifier, "description": told, "inputs": inputs}
 
     @get("/list", summary="The tasks, or the runs")
-    async def listing(engine: TheEngine, type: str = "tasks", limit: Limit = 100) -> dict[str, Any]:
+    async def listing(
+        engine: TheEngine, type: FromQuery[str] = "tasks", limit: Limit = 100
+    ) -> dict[str, Any]:
         if type == "tasks":
             tasks = await engine.list_tasks()
             return {"tasks": [{"identifier": t.identifier, **_about(t.config)} for t in tasks]}

@@ -12,7 +12,7 @@ from sequential.runner.engine import Engine
 from sequential.runner.service_client import ServiceClient
 from sequential.services.base import CallError
 from sequential.services.describe import ServiceDescription
-from sequential.web.chains import Wanted
+from sequential.web.chains import Step, Wanted
 
 # The names under which the original's services were reached.
 WRAPPED = {
@@ -102,7 +102,7 @@ class Offer:
     ) -> tuple[str, tuple[Any, ...], Mapping[str, Any]]:
         """The method and its arguments as the service declares them."""
         if wanted.steps:
-            return "chain", ([msgspec.to_builtins(step) for step in wanted.steps],), {}
+            return "chain", ([_as_sent(step) for step in wanted.steps],), {}
         if not (wanted.is_chain and len(wanted.args) == 1 and isinstance(wanted.args[0], dict)):
             return wanted.method, wanted.args, wanted.kwargs
         (given,) = wanted.args
@@ -125,3 +125,7 @@ class Offer:
         return OfferedService(
             name, told.description, services.origin(name), methods, told.is_open, missing
         )
+
+
+def _as_sent(step: Step) -> dict[str, Any]:
+    return {"property": step.property, "args": None if step.args is None else [*step.args]}
