@@ -267,10 +267,12 @@ def service(settings: GapiSettings | None = None) -> GapiService:
 
 
 _DESCRIPTION = """\
-Google's APIs: gapi.<api>.<resource>.<method>(name=value, ...), as in
-gapi.drive.files.list(pageSize=10) and gapi.sheets.spreadsheets.values.get(spreadsheetId=, range=).
-A body is body={...}, an upload media_body=b"...", media_mime_type="...". all_pages=True follows
-the pages, impersonate="ada@example.com" acts as somebody."""
+Google's APIs, as in gapi.drive.files.list(pageSize=10).
+
+A method is gapi.<api>.<resource>.<method>, its arguments are given by name: gapi.listApis() and
+gapi.listMethods(api="docs") tell which there are. A body is body={...}, an upload media_body=b"..."
+with media_mime_type="...". all_pages=True follows the pages, impersonate="ada@example.com" acts
+as somebody."""
 
 
 def _from_environment(environment: Mapping[str, str]) -> GapiSettings:

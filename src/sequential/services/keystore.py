@@ -154,8 +154,9 @@ def service(keys: Keys | None = None, reveal: bool | None = None) -> KeystoreSer
 
 
 _DESCRIPTION = """\
-The project's secrets, for tasks whose allow.secrets lists them. What is sent and received here is
-written into the run's journal."""
+The project's secrets, for tasks whose allow.secrets lists them.
+
+What is sent and received here is written into the run's journal."""
 
 
 def _permitted(context: CallContext, namespace: str, key: str) -> str:

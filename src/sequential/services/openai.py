@@ -207,8 +207,10 @@ def service(base_url: str | None = None, timeout: float = TIMEOUT) -> OpenAIServ
 
 
 _DESCRIPTION = """\
-OpenAI's API and those that are like it. Arguments and answers are those of the API; what the
-client does not know goes into extra_body={...}, timeout= is in seconds."""
+OpenAI's API, and those that are like it.
+
+Arguments and answers are those of the API. What the client does not know goes into
+extra_body={...}; timeout= is in seconds."""
 
 
 async def _streamed_chat(client: "AsyncOpenAI", params: Object) -> Object:

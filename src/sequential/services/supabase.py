@@ -243,8 +243,9 @@ def service(
 
 
 _DESCRIPTION = """\
-Tables and functions of a Supabase project, those that the operator has listed. Every method
-answers {"data": ..., "count": ...}."""
+Tables and functions of a Supabase project, those that the operator has listed.
+
+Every method answers {"data": ..., "count": ...}."""
 
 
 def _filters(filters: Mapping[str, Any] | None) -> list[Step]:
