@@ -46,6 +46,7 @@ COMMANDS = {
     "pull-tasks": "sync",
     "config": "settings",
     "keys": "keys",
+    "tokens": "tokens",
     "services": "services",
     "schedules": "schedules",
 }

@@ -8,9 +8,16 @@ import msgspec
 from sequential.cli import output
 from sequential.cli.project import Project
 from sequential.cli.usage import WithExample
+from sequential.errors import ConfigError, SequentialError
 
 if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
     from sequential.runner.engine import Engine
+    from sequential.web.settings import ServerSettings
+
+STOPPING = "Requests in progress end, runs are put away; once more ends the program at once."
 
 
 @click.command(
@@ -20,6 +27,7 @@ if TYPE_CHECKING:
     example="""
     serve
     serve --port 8080 --no-worker
+    serve --host 0.0.0.0 --workers 4
     """,
 )
 @click.option("--host", metavar="HOST", help="The address to listen on; 127.0.0.1 if not set.")
@@ -34,20 +42,34 @@ if TYPE_CHECKING:
     help="How many runs to drive at a time; 50 if not given.",
 )
 @click.option("--no-worker", is_flag=True, help="Drive no runs: `worker` processes do.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    metavar="N",
+    default=1,
+    help="Processes that share the port, each with runs of its own to drive; 1 if not given.",
+)
+@click.option("--listen-fd", type=int, hidden=True)  # the socket of the parent
 @click.pass_obj
 def serve_command(
-    project: Project, *, host: str | None, port: int | None, concurrency: int, no_worker: bool
+    project: Project,
+    *,
+    host: str | None,
+    port: int | None,
+    concurrency: int,
+    no_worker: bool,
+    workers: int,
+    listen_fd: int | None,
 ) -> int:
     """Answer over HTTP, and drive the runs that come in.
 
     Only programs on this machine reach it, unless `tokens create` has made a token or the variable
-    SEQUENTIAL_TOKEN holds one. Ctrl-C or SIGTERM lets requests in progress end and parks what is being driven; a server that is
-    killed loses nothing either.
+    SEQUENTIAL_TOKEN holds one. Ctrl-C or SIGTERM lets requests in progress end and parks what is
+    being driven; a server that is killed loses nothing either.
     """
     try:
-        from sequential.web.app import create_app
-        from sequential.web.auth import check_listening
-        from sequential.web.server import Server, address_of, listening
+        from sequential.web.processes import allow_many_files, inherited
+        from sequential.web.server import listening
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("litestar", "uvicorn"):
             raise
@@ -58,14 +80,110 @@ def serve_command(
     project = project.served()
     settings = project.settings.server
     settings = msgspec.structs.replace(settings, host=host or settings.host)
+    allow_many_files()
+    if listen_fd is not None:
+        listener = inherited(listen_fd)
+        return _serve(project, settings, listener, concurrency, not no_worker, is_child=True)
+    if workers > 1 and project.settings.adaptor.partition(":")[0] == "memory":
+        raise ConfigError("several processes cannot share memory: choose another storage")
+    _check(project, settings)
     listener = listening(settings.host, settings.port if port is None else port)
+    if workers > 1:
+        return _supervise(project, listener, workers)
+    return _serve(project, settings, listener, concurrency, not no_worker)
+
+
+def _check(project: Project, settings: "ServerSettings") -> None:
+    """Raise `ConfigError` when the server must not listen there; the store has time to come up."""
+    from sequential.web.auth import check_listening
+
+    async def check(engine: "Engine") -> None:
+        await check_listening(settings.host, engine, settings)
+
+    project.with_engine(check, on_unreachable=_waiting())
+
+
+def _serve(
+    project: Project,
+    settings: "ServerSettings",
+    listener: "socket.socket",
+    concurrency: int,
+    drive: bool,
+    is_child: bool = False,
+) -> int:
+    """Serve in this process until a signal comes, or the parent is gone."""
+    import asyncio
+
+    from sequential.cli.signals import stopped_by_signals
+    from sequential.web.app import create_app
+    from sequential.web.processes import parent_is_gone
+    from sequential.web.server import Server
 
     async def work(engine: "Engine") -> int:
-        await check_listening(settings.host, engine, settings)
-        app = create_app(engine, settings, drive=not no_worker, concurrency=concurrency)
-        server = Server(app)
-        output.hint(f"Serving {address_of(listener)}. Ctrl-C stops.")
-        await server.run_on(listener)
-        return 0
+        server = Server(
+            create_app(engine, settings, drive=drive, concurrency=concurrency), settings
+        )
 
-    return project.with_engine(work)
+        def stop() -> None:
+            if not is_child:
+                output.hint(STOPPING)
+            server.stop()
+
+        async def stop_with_parent() -> None:
+            await parent_is_gone()
+            server.stop()
+
+        watching = asyncio.create_task(stop_with_parent()) if is_child else None
+        with stopped_by_signals(stop, leave=lambda: None) as received:
+            if not is_child:
+                _announce(listener, "")
+            await server.run_on(listener)
+        if watching is not None:
+            watching.cancel()
+        return 128 + received[0] if received else 0
+
+    return project.with_engine(work, on_unreachable=_waiting())
+
+
+def _supervise(project: Project, listener: "socket.socket", workers: int) -> int:
+    """Serve in several processes until a signal comes, or they refuse."""
+    import asyncio
+
+    from sequential.cli.signals import stopped_by_signals
+    from sequential.web.processes import Processes, command_of_this_process
+
+    async def work() -> int:
+        command = [*command_of_this_process(), "--listen-fd"]
+        processes = Processes(command, listener, workers, output.err)
+
+        def stop() -> None:
+            output.hint(STOPPING)
+            processes.stop()
+
+        with stopped_by_signals(stop, leave=processes.kill) as received:
+            _announce(listener, f" with {workers} processes")
+            code = await processes.run()
+        return 128 + received[0] if received else code
+
+    return asyncio.run(work())
+
+
+def _announce(listener: "socket.socket", how: str) -> None:
+    """Where the server is, and a request that works when it is pasted."""
+    from sequential.web.server import address_of
+
+    url = address_of(listener)
+    output.hint(f"Serving {url}{how}. Ctrl-C stops.")
+    output.hint(f"  curl {url}/api/v1/tasks")
+
+
+def _waiting() -> "Callable[[SequentialError], None]":
+    """Says once that the store is not there yet."""
+    told: list[SequentialError] = []
+
+    def tell(error: SequentialError) -> None:
+        if not told:
+            output.err(f"{output.one_line(str(error))}; trying again")
+        told.append(error)
+
+    return tell

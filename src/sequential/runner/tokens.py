@@ -11,6 +11,7 @@ import math
 import re
 import secrets
 import time
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -117,24 +118,19 @@ class Tokens:
             key=lambda token: (token.created_at, token.id),
         )
 
-    async def revoke(self, token: str) -> Token:
-        """Remove a token, given by its id, or by its name if only one has it; returns it.
+    async def revoke(self, *tokens: str) -> list[Token]:
+        """Remove tokens, given by id, or by name where only one has it; returns them.
 
-        Other processes know of it within two seconds. Raises `TokenNotFoundError`.
+        Other processes know of it within two seconds. Raises `TokenNotFoundError`, with nothing
+        removed, if one of them is not there.
         """
         every = await self.list()
-        meant = [one for one in every if one.id == token]
-        meant = meant or [one for one in every if one.name == token]
-        if len(meant) > 1:
-            listed = ", ".join(one.id for one in meant)
-            raise TokenNotFoundError(f"{len(meant)} tokens have this name, say which: {listed}")
-        if not meant or not await self._storage.delete_document(COLLECTION, meant[0].id):
-            raise TokenNotFoundError(
-                f"there is no token {token[:80]!a}: `sequential-ecosystem tokens list`"
-            )
-        self._seen.pop(meant[0].id, None)
+        meant = [_meant(one, every) for one in tokens]
+        for token in meant:
+            await self._storage.delete_document(COLLECTION, token.id)
+            self._seen.pop(token.id, None)
         self._any = (-math.inf, False)
-        return meant[0]
+        return meant
 
     async def find(self, text: str) -> Token | None:
         """The token that somebody presents; None if it is not one, or not any more."""
@@ -176,6 +172,17 @@ class Tokens:
             self._seen.clear()
         self._seen[token_id] = _Seen(now, kept)
         return kept
+
+
+def _meant(token: str, every: Sequence[Token]) -> Token:
+    found = [one for one in every if one.id == token] or [one for one in every if one.name == token]
+    if len(found) > 1:
+        listed = ", ".join(one.id for one in found)
+        raise TokenNotFoundError(f"{len(found)} tokens have this name, say which: {listed}")
+    if not found:
+        listed = "`sequential-ecosystem tokens list` shows what there is"
+        raise TokenNotFoundError(f"there is no token {token[:80]!a}: {listed}")
+    return found[0]
 
 
 def _check_limits(role: Role, limits: TokenLimits) -> None:
