@@ -1,16 +1,25 @@
 """The server as a process: listens, answers, and leaves in good order when it is told to."""
 
-import asyncio
+import contextlib
 import socket
-from types import FrameType
+from collections.abc import Iterator
+from typing import Any, cast
 
+import msgspec
 import uvicorn
 from litestar import Litestar
+from litestar.enums import ScopeType
+from litestar.types import Receive, Scope, Send
 
 from sequential.errors import ConfigError
+from sequential.web.errors import ErrorBody, ErrorDetail
+from sequential.web.punctual import Patience, punctual
+from sequential.web.settings import ServerSettings
 
 GRACE = 10.0  # seconds in which requests in progress may end once the server is told to stop
 KEEP_ALIVE = 30  # seconds that an idle connection is kept
+
+_CROWDED = ErrorDetail("too_many_connections", "the server has too many connections")
 
 
 def listening(host: str, port: int) -> socket.socket:
@@ -41,13 +50,19 @@ def address_of(listener: socket.socket) -> str:
 
 
 class Server(uvicorn.Server):
-    """Serves an application of `create_app` until SIGTERM, SIGINT or `stop`."""
+    """Serves an application of `create_app` until `stop`; signals are the caller's to handle."""
 
-    def __init__(self, app: Litestar) -> None:
+    def __init__(self, app: Litestar, settings: ServerSettings | None = None) -> None:
+        settings = settings or ServerSettings()
+        patience = Patience(settings.head_timeout, settings.body_timeout)
         super().__init__(
             uvicorn.Config(
-                app,
+                self._admit,
+                http=cast("Any", punctual(patience)),
+                ws="none",
+                interface="asgi3",
                 log_config=None,
+                log_level="error",  # what others send wrongly is no news
                 access_log=False,
                 server_header=False,
                 date_header=True,
@@ -57,19 +72,38 @@ class Server(uvicorn.Server):
             )
         )
         self._app = app
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._most = settings.most_connections
 
     async def run_on(self, listener: socket.socket) -> None:
         """Serve until told to stop; what was in progress has ended or is parked then."""
-        self._loop = asyncio.get_running_loop()
         await self.serve(sockets=[listener])
 
     def stop(self) -> None:
-        """Take no more requests, let those that wait end, then leave."""
+        """Take no more requests, let those that wait and those that follow end, then leave."""
         self.should_exit = True
         self._app.state.house.drain()
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        super().handle_exit(sig, frame)
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._app.state.house.drain)
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, unless there are too many connections already."""
+        if scope["type"] == ScopeType.HTTP and len(self.server_state.connections) > self._most:
+            await _refuse(send)
+        else:
+            await self._app(scope, receive, send)
+
+
+async def _refuse(send: Send) -> None:
+    """Say that there is no room, and close, so that there is."""
+    body = msgspec.json.encode(ErrorBody(_CROWDED))
+    headers = {
+        "content-type": "application/json",
+        "content-length": str(len(body)),
+        "retry-after": "5",
+        "connection": "close",
+    }
+    pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": 503, "headers": pairs})
+    await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -19,6 +19,9 @@ class ServerSettings(msgspec.Struct, frozen=True):
     public_url: str = ""  # where the server is reached from outside; else the Host header tells
     largest_body: Count = 4 << 20  # of a request
     longest_wait: Seconds = 60.0  # that a request may wait for a run to end
+    head_timeout: Seconds = 10.0  # in which the head of a request has to arrive
+    body_timeout: Seconds = 30.0  # in which its body has to arrive
+    most_connections: Count = 2000  # at a time, of one process; more are answered with 503
 
     # --- who may do what -------------------------------------------------------------------------
     sent: TokenLimits = TokenLimits()  # what tasks that come over HTTP may do, whoever sends them
