@@ -1,5 +1,6 @@
 """Who may use the server: `tokens create`, `tokens list`, `tokens revoke`."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 import click
@@ -130,7 +131,7 @@ def revoke_command(project: Project, tokens: tuple[str, ...], as_json: bool) -> 
     """
     import msgspec
 
-    async def revoke(engine: "Engine") -> "list[Token]":
+    async def revoke(engine: "Engine") -> "Sequence[Token]":
         return await engine.tokens.revoke(*dict.fromkeys(tokens))
 
     revoked = project.with_engine(revoke)

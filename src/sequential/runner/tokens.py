@@ -118,7 +118,7 @@ class Tokens:
             key=lambda token: (token.created_at, token.id),
         )
 
-    async def revoke(self, *tokens: str) -> list[Token]:
+    async def revoke(self, *tokens: str) -> Sequence[Token]:
         """Remove tokens, given by id, or by name where only one has it; returns them.
 
         Other processes know of it within two seconds. Raises `TokenNotFoundError`, with nothing
