@@ -70,6 +70,38 @@ class ScheduleNotFoundError(SequentialError):
     http_status = 404
 
 
+class WebhookNotFoundError(SequentialError):
+    """There is no such webhook: `sequential-ecosystem webhooks list` shows what there is."""
+
+    code = "webhook_not_found"
+    fault = "caller"
+    http_status = 404
+
+
+class WebhookRefusedError(SequentialError):
+    """The delivery was not signed with the secret of this webhook, or too long ago."""
+
+    code = "webhook_refused"
+    fault = "caller"
+    http_status = 403
+
+
+class InvalidLinkError(SequentialError):
+    """This link was not made here, or was changed."""
+
+    code = "invalid_link"
+    fault = "caller"
+    http_status = 403
+
+
+class LinkExpiredError(SequentialError):
+    """This link has expired: ask for a new one."""
+
+    code = "link_expired"
+    fault = "caller"
+    http_status = 410
+
+
 class RunNotFoundError(SequentialError):
     """There is no such run: `sequential-ecosystem history <task>` shows what there is."""
 

@@ -11,6 +11,7 @@ import msgspec
 
 from sequential.core import values
 from sequential.core.schedule import Schedule
+from sequential.core.webhook import Webhook
 
 Record = TypeVar("Record", bound=msgspec.Struct)
 
@@ -163,7 +164,7 @@ class TaskConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     outside before it fails as expired, `concurrency` how many of the task's runs may be driven at
     the same time by all workers of a store. `graph` is the text of the task's `graph.json`, in
     which the order of keys has a meaning, and `handler` the state of it that a run handles; both
-    are no part of the file. `schedules` begin runs by themselves.
+    are no part of the file. `schedules` begin runs by themselves, `webhooks` when others ask.
     """
 
     name: str
@@ -177,6 +178,7 @@ class TaskConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ttl: float | None = None
     concurrency: int | None = None
     schedules: tuple[Schedule, ...] = ()
+    webhooks: tuple[Webhook, ...] = ()
     graph: str | None = None
     handler: str | None = None
 

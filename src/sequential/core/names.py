@@ -1,4 +1,4 @@
-"""The one rule for names of tasks, services, input fields, schedules, runs and documents.
+"""The one rule for names of tasks, services, inputs, schedules, webhooks, runs, documents.
 
 A name ends up in paths, URLs, SQL and Python source, so it is refused unless it is safe in all of
 them. Every entrance (command line, HTTP, Python API, storage) asks here.
@@ -46,6 +46,11 @@ def check_field_name(name: str) -> str:
 def check_schedule_name(name: str) -> str:
     """Return `name` if it may name a schedule of a task."""
     return _check("schedule", name, _TASK, 'letters, digits, "-" and "_", starting with a letter')
+
+
+def check_webhook_name(name: str) -> str:
+    """Return `name` if it may name a webhook of a task."""
+    return _check("webhook", name, _TASK, 'letters, digits, "-" and "_", starting with a letter')
 
 
 def check_event_name(name: str) -> str:

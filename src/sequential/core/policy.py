@@ -6,8 +6,14 @@ from typing import Any
 
 from sequential.core.inputs import TYPES, check_input
 from sequential.core.model import InputField, TaskConfig, evolve
-from sequential.core.names import check_field_name, check_schedule_name, check_secret_name
+from sequential.core.names import (
+    check_field_name,
+    check_schedule_name,
+    check_secret_name,
+    check_webhook_name,
+)
 from sequential.core.schedule import schedule_problems
+from sequential.core.webhook import webhook_problems
 from sequential.errors import ConfigError, InvalidInputError, InvalidNameError
 
 RUNTIMES = ("sandbox", "native")
@@ -23,7 +29,7 @@ def config_problems(config: TaskConfig) -> list[str]:
     """What is wrong with a policy, a line each; nothing when it can be used."""
     return [
         *(*_of_runtime(config), *_of_inputs(config), *_of_numbers(config), *_of_secrets(config)),
-        *_of_schedules(config),
+        *(*_of_schedules(config), *_of_webhooks(config)),
     ]
 
 
@@ -100,3 +106,17 @@ def _of_scheduled_input(config: TaskConfig, name: str, given: dict[str, Any]) ->
         check_input(evolve(config, inputs=fields), given, {})
     except InvalidInputError as error:
         yield f'the schedule "{name}": {error}'
+
+
+def _of_webhooks(config: TaskConfig) -> Iterator[str]:
+    seen: set[str] = set()
+    for webhook in config.webhooks:
+        try:
+            check_webhook_name(webhook.name)
+        except InvalidNameError as error:
+            yield str(error)
+        if webhook.name in seen:
+            yield f'the webhook "{webhook.name}" is declared twice'
+        seen.add(webhook.name)
+        for problem in webhook_problems(webhook):
+            yield f'the webhook "{webhook.name}": {problem}'
