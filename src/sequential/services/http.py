@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HttpService", "HttpSettings", "Resolve"]
 
+OPERATORS = "what the operator permits: server.sent.hosts, and the hosts of a token with limits"
 LARGE = 1024 * 1024  # bytes; larger bodies are decoded beside the event loop
 
 
@@ -151,7 +152,7 @@ class HttpService:
     def _policy(self, context: CallContext) -> Policy:
         allow = context.allow
         within = [bounds.hosts for bounds in allow.within if bounds.hosts is not None]
-        outer = tuple(self._policy_of(hosts, "the operator's hosts") for hosts in within)
+        outer = tuple(self._policy_of(hosts, OPERATORS) for hosts in within)
         return self._policy_of(allow.hosts, TASKS_OWN, outer)
 
     def _policy_of(
