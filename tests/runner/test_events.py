@@ -149,6 +149,23 @@ async def test_an_answer_that_came_in_time_counts_however_late_it_is_looked_at(l
         assert (await engine.drive(run_id)).value == "yes"
 
 
+async def test_a_ttl_forgets_what_the_program_waits_for_no_more(lab: Any) -> None:
+    code = """
+import asyncio
+from sequential.task import sleep, wait_for_event
+
+async def job():
+    waiting = asyncio.create_task(wait_for_event("a"))
+    await sleep(60)
+    waiting.cancel()
+    return await wait_for_event("b")
+"""
+    async with lab.engine() as engine:
+        run = await engine.resume(await a_run(engine, code, ttl=600.0, runtime="native"))
+    assert run.error.code == "expired"
+    assert run.ended_at[11:16] == "00:11"
+
+
 async def test_an_expired_run_can_be_retried(lab: Any) -> None:
     async with lab.engine() as engine:
         run_id = await a_run(engine, WAITS, ttl=60.0)

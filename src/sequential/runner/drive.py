@@ -476,7 +476,7 @@ class Drive:
             await self._commit(Commit(run, self._token))
 
     def _timed_out(self) -> Failure:
-        place = f", while waiting at line {self.run.where.line}" if self.run.where else ""
+        place = f", while waiting {_spot(self.run)}" if self.run.where else ""
         timeout = f"{self.run.config.timeout:g}" if self.run.config.timeout else "?"
         return Failure(
             type="TimeoutError",
@@ -493,7 +493,7 @@ class Drive:
         return min(asked, default=None)
 
     def _expired(self) -> Failure:
-        place = f" at line {self.run.where.line}" if self.run.where else ""
+        place = f" {_spot(self.run)}" if self.run.where else ""
         return Failure(
             type="TimeoutError",
             message=f"expired: no answer came within the task's ttl of {self.run.config.ttl:g} s, "
@@ -544,6 +544,12 @@ def _ending(state: Finished | Raised | Waiting) -> Happening:
             return Happening(Event.FAIL, error=error)
         case _:
             raise AssertionError(state)
+
+
+def _spot(run: TaskRun) -> str:
+    """Where a run waits, for a message."""
+    assert run.where
+    return f"at line {run.where.line}" if run.config.graph is None else f"in {run.where.function}"
 
 
 def _place(turn: Turn, calls: Iterable[StackRun]) -> Frame | None:

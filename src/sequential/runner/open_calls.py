@@ -144,6 +144,7 @@ class OpenCalls:
             if call.sequence in self._arrived:
                 self._arrived.remove(call.sequence)
             self._recorded.discard(call.sequence)
+            self._unanswered.discard(call.sequence)
             if task := self._attending.pop(call.sequence, None):
                 tasks.append(task)
         await cancel(tasks)
@@ -168,8 +169,14 @@ class OpenCalls:
         return earliest(call for s, call in self._calls.items() if s not in self._unanswered)
 
     def unanswered(self) -> list[StackRun]:
-        """The calls for events that may never come."""
-        return [self._calls[s] for s in self._unanswered if self._calls[s].operation == EVENT]
+        """The calls for events that may never come.
+
+        A graph mostly takes events while it does something else; it waits for them only while no
+        handler and no time can move it on.
+        """
+        is_alone = len(self._calls) == 1
+        waits = [self._calls[s] for s in self._unanswered if self._calls[s].operation == EVENT]
+        return [call for call in waits if is_alone or not _is_of_graph(call)]
 
     def has_steps(self) -> bool:
         """Whether functions of the program are to be called, which has to be in memory for that."""
@@ -265,9 +272,9 @@ class OpenCalls:
         call = self._calls[sequence]
         if call.operation != EVENT:
             return None
-        _, arguments = values.arguments_from_json(call.input)
-        if arguments.get("any"):
+        if _is_of_graph(call):
             return next(iter(self._events), None)
+        _, arguments = values.arguments_from_json(call.input)
         return next((e for e in self._events if e.name == arguments.get("name")), None)
 
     async def _take(self, sequence: int, event: RunEvent) -> None:
@@ -325,6 +332,11 @@ class OpenCalls:
         if call.due_at is None:
             return math.inf if call.sequence in self._unanswered else 0.0
         return times.seconds_between(times.to_text(self._clock.now()), call.due_at)
+
+
+def _is_of_graph(call: StackRun) -> bool:
+    """Whether a call for events takes each that comes, as that of a graph does."""
+    return bool(values.arguments_from_json(call.input)[1].get("any"))
 
 
 def _came_at(call: StackRun) -> tuple[str, int]:

@@ -69,6 +69,7 @@ class GraphRuntime:
         self._log: list[str] = []
         self._damaged: Failure | None = None
         self._now = 0.0
+        self._has_moved = False  # since it last asked for events
 
     async def start(self, program: Program, input: Any, now: datetime) -> Turn:
         try:
@@ -177,6 +178,7 @@ class GraphRuntime:
                 case effects.EmitEffect():
                     self._note("emit", effect.params)
                 case effects.StepEffect():
+                    self._has_moved = self._has_moved or bool(effect.entered)
                     self._note("step", values.loads(msgspec.json.encode(effect)))
 
     def _invoke(self, effect: effects.InvokeEffect) -> None:
@@ -223,9 +225,15 @@ class GraphRuntime:
                 self._dropped.append(number)
 
     def _listen(self) -> None:
-        """Wait for events from outside, as long as the machine accepts any."""
+        """Wait for events from outside, as long as the machine accepts any.
+
+        The wait begins anew, for the task's `ttl`, when states were entered and nothing but an
+        event can lead on from them.
+        """
         accepts = self._graph.events(self._state.machine)
-        if accepts == self._state.accepts:
+        begins_anew = self._has_moved and all(key == EVENTS for key in self._state.pending.values())
+        self._has_moved = False
+        if accepts == self._state.accepts and not begins_anew:
             return
         self._give_up(EVENTS)
         self._state.accepts = accepts
