@@ -1,21 +1,12 @@
-"""Servers for clients: the real one on a socket of this machine, and one that does as told."""
+"""Servers for clients: the real one on a socket of this machine."""
 
-import asyncio
-import contextlib
-import threading
-from collections.abc import AsyncIterator, Coroutine, Iterator
-from typing import Any
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
 from sequential.client import Client
-from sequential.core.model import RetryPolicy
-from sequential.runner.engine import Engine
-from sequential.testing.services import FakeService
-from sequential.web.app import create_app
-from sequential.web.server import Server, address_of, listening
-
-QUICK = RetryPolicy(delay=0.01, max_delay=0.05)
+from support.server_thread import QUICK, ServerThread, live
 
 
 @pytest.fixture(autouse=True)
@@ -26,66 +17,20 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(f"SERVICE_CLIENT_{name}", raising=False)
 
 
-class LiveServer:
-    """The real server, in a thread of its own; it can be stopped and started on its port."""
-
-    def __init__(self, storage: str) -> None:
-        self._storage = storage
-        self._listener = listening("127.0.0.1", 0)
-        self.url = address_of(self._listener)
-        self.port = self._listener.getsockname()[1]
-
-    def start(self) -> None:
-        self._server: Server | None = None
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._work()))
-        self._thread.start()
-        assert self._ready.wait(30)
-
-    def stop(self) -> None:
-        assert self._server is not None
-        self._loop.call_soon_threadsafe(self._server.stop)
-        self._thread.join()
-
-    def again(self) -> None:
-        """Start on the same port, after `stop`."""
-        self._listener = listening("127.0.0.1", self.port)
-        self.start()
-
-    async def _work(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        tool = FakeService("tool", {"echo": lambda x=None: x})
-        async with Engine(self._storage, [tool]) as engine:
-            self._server = Server(create_app(engine))
-            serving = asyncio.create_task(self._serve(self._server))
-            while not self._server.started and not serving.done():
-                await asyncio.sleep(0.005)
-            self._ready.set()
-            await serving
-
-    async def _serve(self, server: Server) -> None:
-        with contextlib.suppress(asyncio.CancelledError):
-            await server.run_on(self._listener)
-
-
-@contextlib.contextmanager
-def live(storage: str = "memory:") -> Iterator[LiveServer]:
-    server = LiveServer(storage)
-    server.start()
-    try:
-        yield server
-    finally:
-        server.stop()
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerThread]:
+    """With the store in memory; the tests of a module share it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("server"))
+        with live() as running:
+            yield running
 
 
 @pytest.fixture
-def server(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[LiveServer]:
-    monkeypatch.chdir(tmp_path)
-    with live() as running:
-        yield running
-
-
-@pytest.fixture
-async def client(server: LiveServer) -> AsyncIterator[Client]:
+async def client(server: ServerThread, tmp_path: Path) -> AsyncIterator[Client]:
     async with Client(server.url, retry=QUICK) as made:
         yield made
+        for run in await made.list_runs(unfinished=True):
+            await made.cancel(run.id)
+        for task in await made.list_tasks():
+            await made.delete_task(task.identifier)

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from client.conftest import QUICK
 from sequential.client.connection import Connection
 from sequential.client.errors import (
     AnswerTimeoutError,
@@ -33,6 +32,7 @@ from support.scripted_server import (
     slowly,
     told,
 )
+from support.server_thread import QUICK
 
 FINE = told(200, {"items": [1]})
 
@@ -81,7 +81,7 @@ async def test_a_refusal_is_final(status: int) -> None:
 async def test_known_codes_are_the_exceptions_of_the_engine() -> None:
     with (
         ScriptedServer(refused(404, "run_not_found", "there is no run x")) as server,
-        pytest.raises(RunNotFoundError, match="^there is no run x$"),
+        pytest.raises(RunNotFoundError, match=r"^there is no run x$"),
     ):
         await asked(server)
 
@@ -153,7 +153,7 @@ async def test_a_huge_answer_is_not_read() -> None:
 async def test_a_slow_server_is_asked_again_and_then_given_up() -> None:
     with ScriptedServer(silent, FINE) as server:
         assert await asked(server, timeout=0.1) == {"items": [1]}
-    with ScriptedServer(silent) as server, pytest.raises(TimeoutError, match="within 0.1 s") as e:
+    with ScriptedServer(silent) as server, pytest.raises(TimeoutError, match=r"within 0\.1 s") as e:
         await asked(server, timeout=0.1)
     assert isinstance(e.value, AnswerTimeoutError)
     assert len(server.requests) == 4

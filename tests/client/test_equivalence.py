@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import inspect
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 
-from client.conftest import QUICK, LiveServer, live
 from sequential import (
     Engine,
     InputField,
@@ -28,8 +27,8 @@ from sequential import (
 )
 from sequential.client import Client, SyncClient
 from sequential.client.keys import RemoteKeystore
-from sequential.client.sync_client import SyncRun as SyncClientRun
 from sequential.client.sync_client import SyncRemoteKeystore
+from sequential.client.sync_client import SyncRun as SyncClientRun
 from sequential.errors import (
     ConfigError,
     InvalidInputError,
@@ -44,6 +43,7 @@ from sequential.errors import (
 )
 from sequential.runner.keystore import Keystore
 from sequential.runner.sync_engine import SyncKeystore
+from support.server_thread import QUICK, ServerThread
 
 ADD = "async def add(a, b):\n    print('adding')\n    return await services.tool.echo(x=a + b)\n"
 ASK = "async def ask():\n    return [await wait_for_event('colour')]\n"
@@ -75,34 +75,27 @@ class Awaited:
         return work
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    with pytest.MonkeyPatch.context() as patch, live() as running:
-        patch.chdir(tmp_path_factory.mktemp("server"))
-        yield running
-
-
 @contextlib.asynccontextmanager
-async def engine(_: LiveServer) -> AsyncIterator[Any]:
+async def engine(_: ServerThread) -> AsyncIterator[Any]:
     async with Engine("memory:", [tool()]) as made:
         yield made
 
 
 @contextlib.asynccontextmanager
-async def sync_engine(_: LiveServer) -> AsyncIterator[Any]:
+async def sync_engine(_: ServerThread) -> AsyncIterator[Any]:
     with SyncEngine("memory:", [tool()]) as made:
         yield Awaited(made)
 
 
 @contextlib.asynccontextmanager
-async def client(server: LiveServer) -> AsyncIterator[Any]:
+async def client(server: ServerThread) -> AsyncIterator[Any]:
     async with Client(server.url, retry=QUICK) as made:
         yield made
         await empty(made)
 
 
 @contextlib.asynccontextmanager
-async def sync_client(server: LiveServer) -> AsyncIterator[Any]:
+async def sync_client(server: ServerThread) -> AsyncIterator[Any]:
     with SyncClient(server.url, retry=QUICK) as made:
         yield Awaited(made)
         await empty(Awaited(made))
@@ -124,7 +117,7 @@ def tool() -> LocalService:
 @pytest.fixture(params=[engine, sync_engine, client, sync_client], ids=lambda one: one.__name__)
 async def house(
     request: pytest.FixtureRequest,
-    server: LiveServer,
+    server: ServerThread,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Any]:
@@ -339,8 +332,8 @@ async def test_mistakes_are_the_same_exceptions(house: Any) -> None:
 
 # What only the process that drives runs, or that has the store, can do.
 NOT_FROM_AFAR = """
-    adapters backend check claim_due create_once drive drive_claimed end ended_runs find_run is_driven
-    is_open is_stopped list_damaged listen next_due now observe pause_for release stop
+    adapters backend check claim_due create_once drive drive_claimed end ended_runs find_run
+    is_driven is_open is_stopped list_damaged listen next_due now observe pause_for release stop wake
 """.split()
 
 

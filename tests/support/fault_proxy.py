@@ -1,4 +1,4 @@
-"""A TCP proxy in front of a server on a Unix socket that breaks connections where it is told to."""
+"""A TCP proxy in front of a server that breaks connections where it is told to."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,8 @@ class FaultProxy:
     `is_silent`: nothing is handed over, nothing is cut.
     """
 
-    def __init__(self, upstream: Path) -> None:
+    def __init__(self, upstream: Path | int) -> None:
+        """`upstream` is a Unix socket, or a port of this machine."""
         self.lose_requests = 0
         self.lose_answers = 0
         self.is_refusing = False
@@ -44,7 +45,7 @@ class FaultProxy:
         if self.is_refusing:
             writer.transport.abort()
             return
-        above = await asyncio.open_unix_connection(self._upstream)
+        above = await self._connected()
         pair = {writer, above[1]}
         self._writers |= pair
         with contextlib.suppress(OSError):
@@ -52,6 +53,11 @@ class FaultProxy:
                 group.create_task(self._hand_over(reader, above[1], pair, "lose_requests"))
                 group.create_task(self._hand_over(above[0], writer, pair, "lose_answers"))
         self._writers -= pair
+
+    async def _connected(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if isinstance(self._upstream, int):
+            return await asyncio.open_connection("127.0.0.1", self._upstream)
+        return await asyncio.open_unix_connection(self._upstream)
 
     async def _hand_over(
         self,

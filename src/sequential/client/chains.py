@@ -47,13 +47,13 @@ class Chain(NamedTuple):
     def as_method(self) -> dict[str, Any]:
         """`{"method", "args", "kwargs"}`: names and one call, which is the last."""
         *before, call = self.steps
-        method = ".".join(step for step in before if isinstance(step, str))
-        if not isinstance(call, Call) or len(method.split(".")) < len(before):
+        names = [step for step in before if isinstance(step, str)]
+        if not isinstance(call, Call) or len(names) < len(before):
             raise ConfigError(
                 f'{self}: calls in between need the other wire format: dialect="chain"'
             )
         return {
-            "method": f"{method}.{call.name}" if method else call.name,
+            "method": ".".join([*names, call.name]),
             "args": [values.to_json(arg, f"args[{i}]") for i, arg in enumerate(call.args)],
             "kwargs": values.to_json(dict(call.kwargs), "kwargs"),
         }

@@ -127,10 +127,9 @@ class Client:
         A server takes no native tasks: they raise `RemoteError` with the code `forbidden`.
         """
         names.check_task_name(name)
-        given = msgspec.to_builtins(config)
-        graph, _ = given.pop("graph"), given.pop("handler")
+        given = _unusual(msgspec.to_builtins(config), msgspec.to_builtins(TaskConfig("")))
         body = {"code": code, "config": given}
-        if graph is not None:
+        if (graph := given.pop("graph", None)) is not None:
             body["graph"] = _read_graph(graph)
         answer = await self._connection.request("PUT", f"/tasks/{name}", body=body)
         return answer.read(TaskFunction)
@@ -441,6 +440,15 @@ class Client:
 
 def _new_id() -> str:
     return ids.run_id(time.time_ns() // 1_000_000, secrets.token_bytes(10))
+
+
+def _unusual(given: dict[str, Any], usual: Mapping[str, Any]) -> dict[str, Any]:
+    """What differs from the defaults: the rest is for the server to say, and some only for it."""
+    return {
+        name: _unusual(value, usual[name]) if isinstance(usual[name], dict) else value
+        for name, value in given.items()
+        if value != usual[name]
+    }
 
 
 def _read_graph(text: str) -> Any:
