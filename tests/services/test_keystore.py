@@ -59,7 +59,7 @@ async def test_values_are_shown_only_when_the_operator_says_so(
 ) -> None:
     monkeypatch.delenv("KEYSTORE_REVEAL", raising=False)
     await keys.set("token", "t1")
-    with pytest.raises(CallError, match=r"would write the secret 'token' into the journal: name"):
+    with pytest.raises(CallError, match=r"would show the secret 'token' and put it into journals"):
         await call(service(keys), "getKey", key="token")
     monkeypatch.setenv("KEYSTORE_REVEAL", "true")
     assert await call(service(keys), "getKey", key="token") == "t1"
@@ -77,6 +77,15 @@ async def test_only_secrets_that_the_task_names(keys: Keystore, method: str) -> 
     with pytest.raises(CallError, match=r"only a task that names its secrets in allow.secrets"):
         await keystore.call(method, [], given, context(Allow()))
     assert await keys.get("other") == "not for the task"
+
+
+async def test_an_operator_names_no_secrets_beforehand(keys: Keystore) -> None:
+    by_hand = CallContext("run-1", "", 0, 1, "key-1")
+    keystore = KeystoreService(keys)
+    assert await keystore.call("setKey", ["other", "value"], {}, by_hand) is True
+    assert await keystore.call("listKeys", [], {}, by_hand) == ["other"]
+    with pytest.raises(CallError, match="would show the secret 'other'"):
+        await keystore.call("getKey", ["other"], {}, by_hand)
 
 
 async def test_lists_are_for_tasks_that_name_their_secrets(keys: Keystore) -> None:
