@@ -333,7 +333,8 @@ async def test_mistakes_are_the_same_exceptions(house: Any) -> None:
 # What only the process that drives runs, or that has the store, can do.
 NOT_FROM_AFAR = """
     adapters backend check claim_due create_once drive drive_claimed end ended_runs find_run
-    is_driven is_open is_stopped list_damaged listen next_due now observe pause_for release stop wake
+    is_driven is_open is_stopped list_damaged listen next_due now observe pause_for release stop
+    wake
 """.split()
 
 

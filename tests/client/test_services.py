@@ -223,7 +223,7 @@ def test_mistakes(arguments: dict[str, str], error: type[Exception], words: str)
 
 
 async def test_what_cannot_be_awaited(crm: ServiceProxy) -> None:
-    with pytest.raises(ConfigError, match="call a method of <crm.users on http://127"):
+    with pytest.raises(ConfigError, match=r"call a method of <crm\.users on http://127"):
         await crm.users
     with pytest.raises(ConfigError, match=r'^from\(\.\.\.\)\.select.*: dialect="chain"'):
         await crm.from_("x").select("*")
