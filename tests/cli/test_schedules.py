@@ -161,7 +161,7 @@ def test_workers_keep_to_schedules_and_say_once_what_they_cannot(
 
     def begun() -> bool:
         runs = project.ok("history", "report", "--json").json
-        return sum(run["status"] == "completed" for run in runs) >= 2
+        return len([run for run in runs if run["status"] == "completed"]) >= 2
 
     wait_until(begun)
     for worker in workers:

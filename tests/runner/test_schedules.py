@@ -132,6 +132,15 @@ async def test_an_interval_goes_on_from_where_it_was_made_whoever_looks_late(lab
         assert await moments(engine) == [f"2026-01-01T0{hour}" for hour in (1, 2, 3)]
 
 
+async def test_an_interval_in_whole_seconds_is_not_counted_anew_by_who_reads_it(lab: Any) -> None:
+    async with lab.engine() as engine:
+        await store(engine)
+        await engine.schedules.set("report", Schedule("poll", every=3600))
+        lab.clock.advance(7)
+        await engine.schedules.fire_due()
+        assert engine.schedules.next_due() == "2026-01-01T01:00:00.000Z"
+
+
 async def test_a_worker_for_some_tasks_keeps_to_their_schedules_only(lab: Any) -> None:
     async with lab.engine() as engine:
         for name in ("mine", "other"):
@@ -550,6 +559,8 @@ async def test_a_config_that_is_edited_by_hand_is_noticed(tmp_path: Path) -> Non
         assert "report/config.json" in problem
         assert await after(good) == {}
         assert engine.schedules.next_due() == "2026-01-01T01:00:00.000Z"
+        (problem,) = (await after(good.replace('"hourly"', '"every hour"'))).values()
+        assert "the schedule name 'every hour' cannot be used" in problem
     await storage.close()
 
 
@@ -625,6 +636,7 @@ async def test_upcoming_moments_of_all_schedules_are_in_order(lab: Any) -> None:
         ("report", evolve(NIGHTLY, name="a/b"), InvalidNameError, "the schedule name 'a/b'"),
         ("report", Schedule("x", cron="61 * * * *"), InvalidInputError, "the minute '61'"),
         ("report", evolve(NIGHTLY, input={"dya": 1}), InvalidInputError, '"dya" is not a field'),
+        ("any", evolve(NIGHTLY, input={"a": object()}), InvalidInputError, "nightly is no JSON"),
     ],
 )
 async def test_what_cannot_be_set_changes_nothing(
@@ -632,6 +644,7 @@ async def test_what_cannot_be_set_changes_nothing(
 ) -> None:
     async with lab.engine() as engine:
         await store(engine)
+        await store(engine, name="any", inputs=())
         with pytest.raises(error, match=part.replace("?", r"\?")):
             await engine.schedules.set(task, schedule)
         assert await engine.schedules.list() == []

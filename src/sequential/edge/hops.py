@@ -13,7 +13,6 @@ from typing import Any
 from sequential.core import times
 from sequential.core.model import Status, TaskRun
 from sequential.edge import fire
-from sequential.edge.links import Links
 from sequential.edge.warm import WarmEngine
 from sequential.errors import (
     InvalidTransitionError,
@@ -24,6 +23,7 @@ from sequential.errors import (
     SequentialError,
 )
 from sequential.runner.engine import Engine
+from sequential.runner.links import Links
 
 MOST = 100  # runs that are asked for by one invocation; a later sweep finds the others
 
@@ -126,9 +126,9 @@ class Hops:
             await engine.schedules.fire_due()
         except SequentialError as error:
             log.warning("schedules could not be looked at: %s", error)
-        for key, error in engine.schedules.troubles.items():
+        for key, trouble in engine.schedules.troubles.items():
             if key not in before:
-                log.warning("schedule %s: %s", key, error)
+                log.warning("schedule %s: %s", key, trouble)
 
     async def get(self, run_id: str) -> TaskRun:
         """A run as it is; raises `RunNotFoundError`."""

@@ -12,7 +12,12 @@ import msgspec
 
 from sequential.core.model import TaskFunction
 from sequential.core.schedule import Schedule, timing
-from sequential.errors import DocumentChangedError, SequentialError
+from sequential.errors import (
+    DocumentChangedError,
+    InvalidInputError,
+    SequentialError,
+    StorageError,
+)
 from sequential.storage.base import StorageAdapter
 
 SET, MARKS, CHANGES = "schedules", "schedule_marks", "schedule_changes"
@@ -89,7 +94,7 @@ class ScheduleRecords:
         for document in await self._storage.list_documents(SET):
             of_task, _, _ = document.key.partition("/")
             if task in (None, of_task):
-                schedule = _schedule(document.value)
+                schedule = _schedule(document.key, document.value)
                 found[document.key] = Definition(of_task, schedule, API, known.get(of_task))
         return dict(sorted(found.items()))
 
@@ -98,7 +103,7 @@ class ScheduleRecords:
         function = await self._storage.get_task_function(task)
         document = await self._storage.get_document(SET, key_of(task, name))
         if document is not None:
-            return Definition(task, _schedule(document.value), API, function)
+            return Definition(task, _schedule(document.key, document.value), API, function)
         for schedule in function.config.schedules if function else ():
             if schedule.name == name:
                 return Definition(task, schedule, CONFIG, function)
@@ -112,9 +117,17 @@ class ScheduleRecords:
             return error
         return None
 
-    async def set(self, task: str, schedule: Schedule) -> None:
-        tree = msgspec.to_builtins(schedule)
-        await self._storage.put_document(SET, key_of(task, schedule.name), tree)
+    async def set(self, task: str, schedule: Schedule) -> Schedule:
+        """Write a schedule; returns it as it will be read. Its input has to be JSON."""
+        key = key_of(task, schedule.name)
+        try:
+            tree = msgspec.to_builtins(schedule)
+        except TypeError as error:
+            raise InvalidInputError(
+                f"the input of the schedule {key} is no JSON: {error}"
+            ) from error
+        await self._storage.put_document(SET, key, tree)
+        return _schedule(key, tree)
 
     async def remove(self, key: str) -> bool:
         """Remove a schedule that was set; returns whether there was one."""
@@ -184,7 +197,13 @@ def key_of(task: str, name: str) -> str:
     return f"{task}/{name}"
 
 
-def _schedule(tree: dict[str, Any]) -> Schedule:
+def _schedule(key: str, tree: dict[str, Any]) -> Schedule:
     """A schedule from its document; fields that a later version has added are passed over."""
     known = {name: tree[name] for name in Schedule.__struct_fields__ if name in tree}
-    return msgspec.convert(known, Schedule)
+    try:
+        return msgspec.convert(known, Schedule)
+    except msgspec.ValidationError as error:
+        raise StorageError(
+            f"the schedule {key} was written by another version of this program ({error}): use "
+            "that one, or set the schedule again"
+        ) from error

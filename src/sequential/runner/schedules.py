@@ -33,6 +33,7 @@ from sequential.core.schedule import (
 from sequential.errors import (
     ConfigError,
     InvalidInputError,
+    InvalidNameError,
     RunExistsError,
     ScheduleNotFoundError,
     SequentialError,
@@ -111,8 +112,7 @@ class Schedules:
             raise InvalidInputError(f"the schedule {schedule.name}: {'; '.join(problems)}")
         now = self._now()
         self._input(function, schedule, now)
-        await self._records.set(task, schedule)
-        definition = Definition(task, schedule, API, function)
+        definition = Definition(task, await self._records.set(task, schedule), API, function)
         marked = await self._marked(definition, await self._records.mark(definition.key), now)
         await self._changed(now)
         return self._standing(definition, marked.mark, now)
@@ -158,10 +158,9 @@ class Schedules:
             await self._get_task(task)
         definitions, marks = await self._records.all(task), await self._records.marks()
         now = self._now()
-        standing = {key: marks.get(key) for key in definitions}
         return [
-            self._standing(definition, marked and marked.mark, now)
-            for definition, marked in zip(definitions.values(), standing.values(), strict=True)
+            self._standing(definition, marks[key].mark if key in marks else None, now)
+            for key, definition in definitions.items()
         ]
 
     # --- for workers -----------------------------------------------------------------------------
@@ -239,11 +238,12 @@ class Schedules:
         self._looked_at = now
 
     async def _read(self, now: str) -> None:
-        definitions, marks = await self._records.all(), await self._records.marks()
+        marks = await self._records.marks()  # first: a mark is made after its schedule
+        definitions = await self._records.all()
         watched: dict[str, _Watched] = {}
         broken: dict[str, SequentialError] = {}
         for key, definition in definitions.items():
-            if problems := schedule_problems(definition.schedule):
+            if problems := _problems(definition.schedule):
                 broken[key] = ConfigError("; ".join(problems))
                 continue
             marked = await self._marked(definition, marks.get(key), now)
@@ -281,7 +281,7 @@ class Schedules:
             self._broken[key] = error
             watched.next = times.after(now, self._storage.sweep)
             return 0
-        if found is None or schedule_problems(found.schedule) or not self._may_run(found):
+        if found is None or _problems(found.schedule) or not self._may_run(found):
             watched.next = None
             return 0
         marked = await self._marked(found, await self._records.mark(key), now)
@@ -346,7 +346,7 @@ class Schedules:
 
     def _standing(self, definition: Definition, mark: Mark | None, now: str) -> Scheduled:
         schedule = definition.schedule
-        problems = schedule_problems(schedule)
+        problems = _problems(schedule)
         if mark is None:
             mark = Mark(now, now, "")
         elif mark.timing != timing(schedule):  # a worker will begin anew
@@ -360,6 +360,15 @@ class Schedules:
             run=mark.run,
             problem="; ".join(problems) or mark.problem,
         )
+
+
+def _problems(schedule: Schedule) -> tuple[str, ...]:
+    """What keeps a schedule from being kept to; config.json may have a name that is none."""
+    try:
+        check_schedule_name(schedule.name)
+    except InvalidNameError as error:
+        return (str(error),)
+    return schedule_problems(schedule)
 
 
 def _next_run(schedule: Schedule, mark: Mark, now: str) -> str | None:
