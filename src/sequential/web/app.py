@@ -7,16 +7,11 @@ worker in the same process unless `drive` is False; then others do.
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Any
 
-from litestar import Litestar, Request, Router
+from litestar import Litestar, Router
 from litestar.datastructures import State
 from litestar.di import Provide
-from litestar.openapi.config import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin
-from litestar.openapi.spec import Components, Reference, SecurityScheme
 
-from sequential import __version__
 from sequential.errors import SequentialError
 from sequential.runner.engine import Engine
 from sequential.runner.worker import Worker
@@ -25,15 +20,11 @@ from sequential.web.actor import actor_of
 from sequential.web.auth import Gate
 from sequential.web.errors import EXCEPTION_HANDLERS
 from sequential.web.front import Application, guard
-from sequential.web.handlers import get
 from sequential.web.hub import Hub
+from sequential.web.openapi import openapi, openapi_config
 from sequential.web.settings import ServerSettings
 
 API = "/api/v1"
-SECURITY_SCHEMES: dict[str, SecurityScheme | Reference] = {
-    "bearer": SecurityScheme("http", scheme="bearer", description="a token"),
-    "basic": SecurityScheme("http", scheme="basic", description="any name, and a token"),
-}
 
 
 def create_app(
@@ -72,24 +63,11 @@ def create_app(
         guards=[guard],
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=[house.lived_in],
-        openapi_config=OpenAPIConfig(
-            title="sequential-ecosystem",
-            version=__version__,
-            path="/openapi",
-            render_plugins=[JsonRenderPlugin(path="/schema.json")],
-            components=Components(security_schemes=SECURITY_SCHEMES),
-            security=[{name: []} for name in SECURITY_SCHEMES],
-        ),
+        openapi_config=openapi_config(),
         request_max_body_size=None,  # `Application` counts, before anything is read
         state=State({"house": house, "gate": Gate(), "settings": settings_of}),
         logging_config=None,
     )
-
-
-@get(f"{API}/openapi.json", role="public", include_in_schema=False, sync_to_thread=False)
-def openapi(request: Request[Any, Any, Any]) -> dict[str, Any]:
-    """The OpenAPI document of this server."""
-    return request.app.openapi_schema.to_schema()
 
 
 class House:
