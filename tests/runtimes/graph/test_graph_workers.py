@@ -1,4 +1,4 @@
-"""Two worker processes on one graph run with parallel regions, and one of them is killed."""
+"""Workers on graph runs: as few as can be, and two processes of which one is killed."""
 
 import asyncio
 import collections
@@ -16,6 +16,7 @@ import pytest
 from sequential.config import load_settings
 from sequential.core.model import Status, TaskConfig
 from sequential.runner.engine import Engine
+from sequential.runner.worker import Worker
 
 SCRIPT = Path(sys.executable).with_name("sequential-ecosystem")
 SIDES = ("north", "east", "south", "west")
@@ -100,6 +101,26 @@ async def until(is_so: Callable[[], bool], seconds: float = 20) -> None:
     async with asyncio.timeout(seconds):
         while not is_so():
             await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize("store", ["memory:", "sqlite", "default"])
+@pytest.mark.parametrize("slots", [1, 3])
+async def test_runs_of_a_task_with_concurrency_1_do_not_wait_for_their_own_handlers(
+    tmp_path: Path, store: str, slots: int
+) -> None:
+    (tmp_path / ".sequentialrc.json").write_text(json.dumps({"adaptor": store}))
+    code = "async def work(input):\n    await sleep(0.02)\n    return input\n"
+    async with Engine(settings=load_settings(tmp_path, environment={})) as engine:
+        config = TaskConfig(name="job", runtime="native", graph=json.dumps(GRAPH), concurrency=1)
+        await engine.store_task("job", code, config)
+        runs = [await engine.create_run("job") for _ in range(2)]
+        worker = Worker(engine, concurrency=slots)
+        working = asyncio.create_task(worker.run())
+        async with asyncio.timeout(20):
+            ended = [await engine.wait(run.id) for run in runs]
+        worker.stop()
+        await working
+    assert [run.value for run in ended] == [WORKS] * 2
 
 
 @pytest.mark.parametrize("victim", [0, 1])
