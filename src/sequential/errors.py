@@ -87,7 +87,7 @@ class WebhookRefusedError(SequentialError):
 
 
 class InvalidLinkError(SequentialError):
-    """This link was not made here, or was changed."""
+    """The link was not made here, or was changed: ask for a new one."""
 
     code = "invalid_link"
     fault = "caller"
@@ -95,7 +95,7 @@ class InvalidLinkError(SequentialError):
 
 
 class LinkExpiredError(SequentialError):
-    """This link has expired: ask for a new one."""
+    """The link has expired: ask for a new one."""
 
     code = "link_expired"
     fault = "caller"

@@ -16,7 +16,7 @@ import uvicorn
 from edge.conftest import SECRET, TOKEN, Cloud
 from sequential.core.model import Status
 from sequential.edge import Edge, asgi, vercel
-from sequential.edge.links import Links
+from sequential.runner.links import Links
 from sequential.testing.services import FakeService
 
 AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}

@@ -12,9 +12,9 @@ from edge.conftest import NUMBER, PARENT, STEPS, URL, Cloud, code_of, get, post
 from sequential.core.model import InputField, Status, TaskConfig
 from sequential.core.schedule import Schedule
 from sequential.edge import Edge
-from sequential.edge.links import Links
 from sequential.edge.message import Event
 from sequential.errors import ConfigError, RunBusyError, RunNotFoundError
+from sequential.runner.links import Links
 
 ID = "019cab0e-97eb-7000-8000-000000000001"
 

@@ -22,11 +22,11 @@ from sequential.config import Settings, lasting_secret, load_settings
 from sequential.edge import routes
 from sequential.edge.hops import Fire, Hops, Schedule
 from sequential.edge.link_service import LinkService
-from sequential.edge.links import Claim, Links
 from sequential.edge.message import Event, Refused, Request, Response, checked_url
 from sequential.edge.warm import Bridge, OpenEngine, WarmEngine
 from sequential.errors import ConfigError
 from sequential.runner.engine import Engine
+from sequential.runner.links import Claim, Links
 from sequential.services.base import Service
 
 DAY = 86400.0  # seconds
@@ -176,7 +176,7 @@ class Edge:
     def check_link(
         self, purpose: Literal["resume", "answer"], request: Request, run_id: str, event: str = ""
     ) -> Claim:
-        """What a link claims; raises `Refused` unless it was made here, for this, and lasts."""
+        """What a link claims; raises what `Links.check` does unless it was made for this."""
         claim = self._links().check(purpose, run_id, request.query.get("token", ""), event)
         # Who answers is a stranger with a link: only the platform is believed then.
         told = request.host_url if purpose == "resume" else ""

@@ -8,7 +8,6 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from sequential.edge.links import Claim, answer_id
 from sequential.edge.message import (
     Refused,
     Request,
@@ -19,6 +18,7 @@ from sequential.edge.message import (
     run_response,
 )
 from sequential.errors import RunBusyError, SequentialError
+from sequential.runner.links import Claim, answer_id
 
 if TYPE_CHECKING:
     from sequential.edge.handler import Edge
