@@ -2,14 +2,12 @@
 
 import asyncio
 import contextlib
-import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import httpx
 import pytest
 
 from sequential.config import load_settings
@@ -19,13 +17,9 @@ from sequential.runner.engine import Engine
 from sequential.runner.worker import Worker
 from sequential.testing.services import FakeService
 from sequential.web import channel, followed, hub, stream
-from sequential.web.app import create_app
 from sequential.web.channel import event
-from sequential.web.hub import Hub
-from sequential.web.server import Server, address_of, listening
+from support.live_server import API, PATIENCE, Event, Live, serving
 
-API = "/api/v1"
-PATIENCE = 20.0
 TASKS = {
     "approval": "async def approval():\n    return await wait_for_event('word')",
     "steps": (
@@ -42,94 +36,6 @@ TASKS = {
     ),
 }
 GRAPH = '{"initial": "a", "states": {"a": {"onDone": "b"}, "b": {"type": "final"}}}'
-
-
-class Event(NamedTuple):
-    """One event as a browser would see it."""
-
-    name: str
-    data: Any
-    id: str  # the last one that was seen until then
-
-
-class Follower:
-    """A client that reads events; `last` is the id to come back with."""
-
-    def __init__(self, lines: AsyncIterator[str]) -> None:
-        self._lines = lines
-        self.last = ""
-        self.comments: list[str] = []
-
-    async def next(self) -> Event | None:
-        """The next event; None when the server has ended the stream."""
-        name, data = "message", ""
-        async with asyncio.timeout(PATIENCE):
-            async for line in self._lines:
-                field, _, value = line.partition(": ")
-                if field == "":
-                    self.comments.append(value)
-                if field == "id":
-                    self.last = value
-                if field == "event":
-                    name = value
-                if field == "data":
-                    data = value
-                if not line and data:
-                    return Event(name, json.loads(data), self.last)
-        return None
-
-    async def until(self, name: str, **fields: Any) -> list[Event]:
-        """All events up to the first one of this name with these values."""
-        seen: list[Event] = []
-        while (event := await self.next()) is not None:
-            seen.append(event)
-            if event.name == name and all(event.data.get(k) == v for k, v in fields.items()):
-                return seen
-        raise AssertionError(f"no {name} with {fields} among {seen}")
-
-    async def rest(self) -> list[Event]:
-        seen: list[Event] = []
-        while (event := await self.next()) is not None:
-            seen.append(event)
-        return seen
-
-
-class Live(NamedTuple):
-    """A server on a socket, and how to talk to it."""
-
-    client: httpx.AsyncClient
-    engine: Engine
-    hub: Hub
-    server: Server
-
-    @contextlib.asynccontextmanager
-    async def follow(self, path: str, **options: Any) -> AsyncIterator[Follower]:
-        async with self.client.stream("GET", f"{API}{path}", **options) as answer:
-            assert answer.status_code == 200, await answer.aread()
-            assert answer.headers["content-type"].startswith("text/event-stream")
-            assert answer.headers["cache-control"] == "no-store"
-            assert answer.headers["x-accel-buffering"] == "no"
-            yield Follower(answer.aiter_lines())
-
-    async def nobody_follows(self) -> None:
-        async with asyncio.timeout(PATIENCE):
-            while self.hub.listeners:
-                await asyncio.sleep(0.01)
-
-
-@contextlib.asynccontextmanager
-async def serving(engine: Engine, *, drive: bool = True) -> AsyncIterator[Live]:
-    listener = listening("127.0.0.1", 0)
-    app = create_app(engine, drive=drive)
-    server = Server(app)
-    task = asyncio.create_task(server.run_on(listener))
-    limits = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(base_url=address_of(listener), limits=limits, timeout=30) as made:
-        try:
-            yield Live(made, engine, app.state.house.hub, server)
-        finally:
-            server.stop()
-            await task
 
 
 @pytest.fixture
