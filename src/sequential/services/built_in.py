@@ -57,7 +57,9 @@ class LazyService:
     @property
     def missing(self) -> str | None:
         """What to do before it can be used; None when everything is there."""
-        if all(_is_there(package) for package in self._built_in.packages):
+        # What was there stays there; looking again would cost every run that begins.
+        self._is_complete = self._is_complete or all(map(_is_there, self._built_in.packages))
+        if self._is_complete:
             return None
         return (
             f"the service {self.name!r} needs packages that are not installed: "
