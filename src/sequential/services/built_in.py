@@ -52,6 +52,7 @@ class LazyService:
         self._built_in = built_in
         self._parts = parts
         self._made: Service | None = None
+        self._is_complete = False
         self._making = threading.Lock()  # it may be described in a thread, as that may take long
 
     @property
