@@ -42,6 +42,11 @@ ERRORS: Mapping[int, ResponseSpec] = {
 }
 
 
+def either(status: int, body: type[Any], meaning: str) -> dict[int, ResponseSpec]:
+    """For `responses=`: another status that a handler may answer with when all is well."""
+    return {status: ResponseSpec(body, description=meaning, generate_examples=False)}
+
+
 def get(path: str, *, role: Role = "read", **options: Any) -> Decorator:
     return _get(path, **_with(role, options))
 

@@ -1,5 +1,6 @@
 """The endpoints of the original's dev server, with the shapes of its requests and replies."""
 
+import asyncio
 from typing import Annotated, Any
 
 import msgspec
@@ -9,13 +10,15 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 from sequential import __version__
 from sequential.core import ids, values
 from sequential.core.model import Failure, StackRun, TaskRun
-from sequential.errors import InvalidTransitionError
+from sequential.errors import InvalidTransitionError, StorageUnreachableError
 from sequential.runner.engine import Engine
 from sequential.web.actor import AnyRequest, TheActor, actor_of
 from sequential.web.errors import Refused
-from sequential.web.handlers import TheEngine, TheSettings, get, post
+from sequential.web.handlers import TheEngine, TheSettings, either, get, post
 from sequential.web.records import listed_call, shown_run
 from sequential.web.runs import NewRun, found, given, operated, started
+
+SOON_ENOUGH = 3.0  # seconds in which a store that is well answers
 
 
 class Submission(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -76,8 +79,12 @@ async def about(engine: TheEngine, request: AnyRequest) -> About:
 
 @get("/health", role="public", summary="Whether the server can do its work")
 async def health(engine: TheEngine) -> Health:
-    """It has reached its store just now; status 503 says that it cannot."""
-    await engine.storage.get_task_function("health")
+    """It has reached its store just now; status 503 says that it cannot, or not soon enough."""
+    try:
+        async with asyncio.timeout(SOON_ENOUGH):
+            await engine.storage.get_task_function("health")
+    except TimeoutError:
+        raise StorageUnreachableError from None
     return Health("ok", engine.backend, engine.now())
 
 
@@ -96,7 +103,11 @@ async def status(engine: TheEngine, run_id: FromPath[str]) -> RunWithCalls:
 
 
 @post(
-    "/tasks/{name:str}", status_code=200, within_limits=True, summary="Run a task and wait for it"
+    "/tasks/{name:str}",
+    status_code=200,
+    within_limits=True,
+    responses=either(202, Ended, "it has not ended yet"),
+    summary="Run a task and wait for it",
 )
 async def run_task(
     request: AnyRequest,

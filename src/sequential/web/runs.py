@@ -14,7 +14,7 @@ from sequential.web.actor import Actor, AnyRequest, TheActor, actor_of
 from sequential.web.allowance import Allowance
 from sequential.web.errors import Refused
 from sequential.web.front import note_subject
-from sequential.web.handlers import TheEngine, TheSettings, delete, get, post
+from sequential.web.handlers import TheEngine, TheSettings, delete, either, get, post
 from sequential.web.records import Page, listed_call, listed_run, page_of, shown_run
 
 MOST = 500  # items of a page
@@ -96,7 +96,13 @@ async def started(engine: Engine, request: AnyRequest, new: NewRun) -> tuple[Tas
     return run, is_new
 
 
-@post("/runs", status_code=201, within_limits=True, summary="Start a run")
+@post(
+    "/runs",
+    status_code=201,
+    within_limits=True,
+    responses=either(200, TaskRun, "it was started before"),
+    summary="Start a run",
+)
 async def start(
     request: AnyRequest, data: JSONBody[NewRun], engine: TheEngine
 ) -> Response[TaskRun]:

@@ -14,7 +14,7 @@ from sequential.errors import ConfigError, TaskNotFoundError
 from sequential.web.actor import TheActor
 from sequential.web.allowance import Allowance
 from sequential.web.errors import Refused
-from sequential.web.handlers import TheEngine, delete, get, put
+from sequential.web.handlers import TheEngine, delete, either, get, put
 from sequential.web.records import Page, listed_task
 
 
@@ -44,7 +44,12 @@ async def show(engine: TheEngine, name: FromPath[str]) -> TaskFunction:
     return await engine.get_task(name)
 
 
-@put("/tasks/{name:str}", within_limits=True, summary="Store a task")
+@put(
+    "/tasks/{name:str}",
+    within_limits=True,
+    responses=either(201, TaskFunction, "it is new"),
+    summary="Store a task",
+)
 async def store(
     data: JSONBody[NewTask], engine: TheEngine, actor: TheActor, name: FromPath[str]
 ) -> Response[TaskFunction]:
