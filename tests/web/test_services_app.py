@@ -9,6 +9,7 @@ import httpx
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 
+from sequential.core.bounds import TokenLimits
 from sequential.core.model import Failure, Outcome
 from sequential.runner.engine import Engine
 from sequential.services.base import CallContext, CallError, Secret, TryAgain
@@ -325,11 +326,27 @@ async def test_a_token(engine: Engine) -> None:
 
 
 async def test_as_a_part_of_the_server(engine: Engine) -> None:
+    _, operator = await engine.tokens.create("all", "operate")
+    _, reader = await engine.tokens.create("read", "read")
+    limits = {name: TokenLimits(services=(name,)) for name in ("crm", "mail")}
+    _, of_crm = await engine.tokens.create("crm only", "operate", limits=limits["crm"])
+    _, of_mail = await engine.tokens.create("mail only", "operate", limits=limits["mail"])
     app = create_app(engine, drive=False)
     app.register(services_router())
     transport = httpx.ASGITransport(cast("Any", app), client=("127.0.0.1", 5000))
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:3000") as client:
         body = {"method": "users.find", "args": ["a"]}
-        answer = await client.post("/functions/v1/crm", json=body)
+        for token, status in (
+            ("", 401),
+            (reader, 403),
+            (of_mail, 403),
+            (of_crm, 200),
+            (operator, 200),
+        ):
+            bearer = {"Authorization": f"Bearer {token}"}
+            answer = await client.post("/functions/v1/crm", json=body, headers=bearer)
+            assert answer.status_code == status, answer.text
         assert answer.json() == {"result": ["a", "a"]}
+        bearer = {"Authorization": f"Bearer {reader}"}
+        assert (await client.get("/services", headers=bearer)).status_code == 200
     await app.state.house.close()

@@ -17,7 +17,8 @@ from litestar import Request, Router
 from litestar.params import FromQuery, QueryParameter
 
 from sequential.core import ids, times, values
-from sequential.core.model import InputField, StackRun, Status, TaskConfig, TaskRun
+from sequential.core.bounds import PUBLIC, narrowed
+from sequential.core.model import Bounds, InputField, StackRun, Status, TaskConfig, TaskRun
 from sequential.core.names import check_field_name, check_task_name
 from sequential.errors import (
     InvalidInputError,
@@ -30,6 +31,7 @@ from sequential.errors import (
 from sequential.runner.engine import Engine
 from sequential.runner.new_run import new_run
 from sequential.runner.progress import Progress, Step
+from sequential.web.actor import Actor
 from sequential.web.errors import Refused
 from sequential.web.handlers import TheEngine, get, post
 from sequential.web.records import listed_call, listed_run, shown_run
@@ -86,7 +88,7 @@ def deno_executor() -> list[Any]:
     @post("/", status_code=200, summary="Run a program in the sandbox")
     async def execute(request: AnyRequest, engine: TheEngine) -> dict[str, Any]:
         sent = _read(await request.body(), SentTask)
-        run = await _sent(engine, sent)
+        run = await _sent(engine, sent, _bounds_of(request))
         return await _told(engine, await _rested(engine, run.id))
 
     @post("/resume", status_code=200, summary="Give a waiting call its result")
@@ -246,7 +248,13 @@ def _read(body: bytes, kind: type[Any]) -> Any:
         raise Refused(400, "invalid_request", f"the body is not right: {error}") from None
 
 
-async def _sent(engine: Engine, sent: SentTask) -> TaskRun:
+def _bounds_of(request: AnyRequest) -> tuple[Bounds, ...]:
+    """What a program that is sent may reach, whoever sends it."""
+    sender = request.scope.get("user")
+    return sender.of_tasks if isinstance(sender, Actor) else (PUBLIC,)
+
+
+async def _sent(engine: Engine, sent: SentTask, bounds: tuple[Bounds, ...]) -> TaskRun:
     """The run of a program that was sent; the one there is if it was sent before."""
     check_task_name(sent.task_name)
     if not sent.task_code.strip():
@@ -262,7 +270,7 @@ async def _sent(engine: Engine, sent: SentTask) -> TaskRun:
         sent.task_name,
         Status.PENDING,
         values.to_json(sent.task_input, "taskInput"),
-        config=config,
+        config=narrowed(config, *bounds),
         code=sent.task_code,
     )
     run = new_run(run, engine.settings.runner, engine.now())

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from sequential.core.model import Allow
+from sequential.core.model import Allow, Bounds
 from sequential.errors import SequentialError
 from sequential.runner.engine import Engine
 from sequential.runner.service_client import ServiceClient
@@ -85,17 +85,23 @@ class Offer:
         """All of them, shortly."""
         return [self._listed(name) for name in self.names()]
 
-    async def call(self, name: str, wanted: Wanted, key: str | None = None) -> Any:
+    async def call(
+        self,
+        name: str,
+        wanted: Wanted,
+        key: str | None = None,
+        *,
+        within: tuple[Bounds, ...] = (),
+    ) -> Any:
         """Make one attempt and return the value as a JSON tree of `core.values`.
 
-        `key` is the sender's `Idempotency-Key`, which the service is told. Raises `TryAgain` and
-        `CallError` as a service does.
+        `key` is the sender's `Idempotency-Key`, which the service is told, `within` are the bounds
+        of the sender. Raises `TryAgain` and `CallError` as a service does.
         """
         name = self.known(name)
         method, args, kwargs = self._as_declared(name, wanted)
-        return await self._client.attempt(
-            name, method, args, kwargs, allow=Allow(services=(name,)), key=key
-        )
+        allow = Allow(services=(name,), within=within)
+        return await self._client.attempt(name, method, args, kwargs, allow=allow, key=key)
 
     def _as_declared(
         self, name: str, wanted: Wanted

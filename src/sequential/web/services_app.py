@@ -22,15 +22,17 @@ from litestar.handlers.base import BaseRouteHandler
 from litestar.params import FromPath
 
 from sequential.core import values
+from sequential.core.model import Bounds
 from sequential.errors import ValueNotSupportedError
 from sequential.runner.engine import Engine
 from sequential.services.base import CallError, TryAgain
 from sequential.services.describe import ServiceDescription
+from sequential.web.actor import Actor
 from sequential.web.chains import ChainError, Wanted, refuse_modules, service_named, wanted
 from sequential.web.door import Door
-from sequential.web.errors import EXCEPTION_HANDLERS, Refused
+from sequential.web.errors import EXCEPTION_HANDLERS, ErrorBody, Refused
 from sequential.web.executor_services import EXECUTORS, executors
-from sequential.web.handlers import TheEngine, get, post
+from sequential.web.handlers import TheEngine, either, get, post
 from sequential.web.offer import Offer, OfferedService
 from sequential.web.records import Page
 from sequential.web.service_errors import Failed, failed
@@ -41,6 +43,27 @@ TAGGED = {"Sequential-Values": "tagged"}
 
 AnyRequest = Request[Any, Any, Any]
 TheOffer = NamedDependency[Offer]
+# What the answer to a call may be besides what every answer may be; all are an `ErrorBody`.
+FAILURES = {
+    **either(422, ErrorBody, "the service's method failed, and would fail again"),
+    **either(501, ErrorBody, "the service needs packages that are not installed"),
+    **either(504, ErrorBody, "the service took too long; try again"),
+}
+
+
+class ServiceState(msgspec.Struct, frozen=True):
+    """How a service is: `status` is ok, or says what is missing."""
+
+    service: str
+    status: str
+    timestamp: str
+
+
+class ServiceHealth(msgspec.Struct, frozen=True):
+    """Whether a service can be used, in the original's words."""
+
+    success: bool
+    data: ServiceState
 
 
 async def _answered(
@@ -54,12 +77,18 @@ async def _answered(
         refuse_modules(body)
         call = _restored(request, wanted(body))
         key = request.headers.get("idempotency-key", "")[:LONGEST_KEY] or None
-        result = await offer.call(name, call, key)
+        result = await offer.call(name, call, key, within=_bounds_of(request))
     except (CallError, TryAgain, ChainError) as error:
         return failed(error).response(proxy=proxy)
     except ValueNotSupportedError as error:
         return Failed(400, error.code, str(error), "TypeError").response(proxy=proxy)
     return Response({"data" if proxy else "result": result}, status_code=200, headers=TAGGED)
+
+
+def _bounds_of(request: AnyRequest) -> tuple[Bounds, ...]:
+    """What the sender's token allows, where the server knows senders."""
+    sender = request.scope.get("user")
+    return sender.of_runs if isinstance(sender, Actor) else ()
 
 
 def _decoded(body: bytes) -> Any:
@@ -94,29 +123,51 @@ async def describe_service(offer: TheOffer, name: FromPath[str]) -> ServiceDescr
         raise Refused(404, error.failure.code, str(error)) from None
 
 
-@get("/{name:str}/health", summary="Whether a service can be used")
-async def service_health(offer: TheOffer, name: FromPath[str]) -> Response[Any]:
+@get(
+    "/{name:str}/health",
+    summary="Whether a service can be used",
+    responses=either(503, ServiceHealth, "something has to be installed first"),
+)
+async def service_health(offer: TheOffer, name: FromPath[str]) -> Response[ServiceHealth]:
     """In the original's words; status 503 says that something has to be installed first."""
     told = await describe_service.fn(offer, name)
     missing = offer.engine.services.missing(told.name)
-    data = {"service": told.name, "status": missing or "ok", "timestamp": offer.engine.now()}
-    body = {"success": missing is None, "data": data}
+    state = ServiceState(told.name, missing or "ok", offer.engine.now())
+    body = ServiceHealth(missing is None, state)
     return Response(body, status_code=503 if missing else 200)
 
 
-@post("/{name:str}", status_code=200, summary="Call a method of a service")
+@post(
+    "/{name:str}",
+    status_code=200,
+    summary="Call a method of a service",
+    responses=FAILURES,
+    within_limits=True,
+)
 async def call_service(request: AnyRequest, offer: TheOffer, name: FromPath[str]) -> Response[Any]:
     """Send the method and its arguments; the answer is `{"result"}`, or `{"error"}`."""
     return await _answered(request, offer, name)
 
 
-@post("/proxy/{name:str}", status_code=200, summary="Call a service, as the original's client")
+@post(
+    "/proxy/{name:str}",
+    status_code=200,
+    summary="Call a service, as the original's client",
+    responses=FAILURES,
+    within_limits=True,
+)
 async def proxy_service(request: AnyRequest, offer: TheOffer, name: FromPath[str]) -> Response[Any]:
     """A recorded chain comes in, `{"data"}` or `{"error"}` goes out."""
     return await _answered(request, offer, name, proxy=True)
 
 
-@post("/sdk-proxy", status_code=200, summary="Call a service that the body names")
+@post(
+    "/sdk-proxy",
+    status_code=200,
+    summary="Call a service that the body names",
+    responses=FAILURES,
+    within_limits=True,
+)
 async def proxy_any(request: AnyRequest, offer: TheOffer) -> Response[Any]:
     """As for one service; modules and factories that the body names are refused."""
     return await _answered(request, offer, None, proxy=True)
