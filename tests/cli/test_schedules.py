@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -87,7 +88,8 @@ def test_schedules_of_the_config_are_listed_and_can_be_replaced(project: Project
 
 
 def test_what_is_wrong_in_a_config_is_listed_with_the_others(project: Project) -> None:
-    own = [{"name": "nightly", "cron": "0 25 * * *"}, {"name": "weekly", "cron": "@weekly"}]
+    own: list[dict[str, Any]] = [{"name": "nightly", "cron": "0 25 * * *"}]
+    own.append({"name": "weekly", "cron": "@weekly", "input": {"day": "sunday"}})
     project.task("report", CODE, inputs=INPUTS, schedules=own)
     nightly, weekly = project.ok("schedules", "list", "--json").json
     assert (nightly["next"], weekly["problem"]) == (None, None)

@@ -437,8 +437,20 @@ async def test_a_task_that_vanishes_in_the_moment_of_firing_keeps_no_other(lab: 
         assert await engine.schedules.fire_due() == 1
         (trouble,) = engine.schedules.troubles.values()
         assert "there is no task report" in str(trouble)
+        assert [one.problem for one in await engine.schedules.list()] == [
+            None,
+            "there is no task report",
+        ]
         with pytest.raises(TaskNotFoundError):
             await engine.schedules.list("report")
+
+
+async def test_an_input_that_will_not_fit_can_be_seen_before_its_time(lab: Any) -> None:
+    async with lab.engine() as engine:
+        await store(engine, HOURLY, inputs=(DAY_FIELD,))
+        (standing,) = await engine.schedules.list()
+    assert standing.problem == 'the input does not fit report: "day" (string) is missing'
+    assert standing.next == "2026-01-01T01:00:00.000Z"
 
 
 async def test_a_worker_that_may_not_run_native_tasks_leaves_them_to_others(lab: Any) -> None:

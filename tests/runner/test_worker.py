@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from sequential.core.model import Status, TaskConfig
+from sequential.core.schedule import Schedule
 from sequential.errors import StorageError
 from sequential.runner.worker import Worker
 
@@ -139,3 +140,31 @@ async def test_trouble_with_looking_for_runs_is_told_when_it_begins_and_ends(
         await worker.run()
     assert told == ["nobody is there", "None"]
     assert worker.troubles == {}
+
+
+async def test_trouble_with_schedules_alone_is_told_and_keeps_no_run(
+    lab: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[str, str]] = []
+
+    async def fail(*given: Any) -> Any:
+        raise StorageError("documents are missing here")
+
+    monkeypatch.setattr(lab.storage, "get_document", fail)
+    async with lab.engine() as engine:
+        await engine.store_task("job", "def job():\n    return 1\n", TaskConfig(name="job"))
+        run = await engine.create_run("job")
+        worker = Worker(engine, on_trouble=lambda subject, e: told.append((subject, str(e))))
+        await worker.run(until_idle=True)
+        assert (await engine.get_run(run.id)).status is Status.COMPLETED
+    assert told == [("schedules", "documents are missing here")]
+
+
+async def test_a_worker_may_leave_schedules_alone(lab: Any) -> None:
+    async with lab.engine() as engine:
+        await engine.store_task("job", "def job():\n    return 1\n", TaskConfig(name="job"))
+        await engine.schedules.set("job", Schedule("poll", every=60))
+        lab.clock.advance(60)
+        await Worker(engine, schedules=False).run(until_idle=True)
+        assert await engine.list_runs("job") == []
+        assert await engine.schedules.fire_due() == 1

@@ -332,6 +332,16 @@ class Schedules:
         check_input(function.config, given, self._settings.defaults)
         return given
 
+    def _misfit(self, definition: Definition, now: str) -> str | None:
+        """Why the next run of a schedule could not be created, as far as that can be seen."""
+        if definition.function is None:
+            return f"there is no task {definition.task}"
+        try:
+            self._input(definition.function, definition.schedule, now)
+        except InvalidInputError as error:
+            return str(error)
+        return None
+
     async def _found(self, task: str, name: str) -> Definition:
         check_task_name(task)
         check_schedule_name(name)
@@ -358,7 +368,7 @@ class Schedules:
             next=None if problems else _next_run(schedule, mark, now),
             last=mark.fired,
             run=mark.run,
-            problem="; ".join(problems) or mark.problem,
+            problem="; ".join(problems) or self._misfit(definition, now) or mark.problem,
         )
 
 
