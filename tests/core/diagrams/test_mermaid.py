@@ -65,7 +65,7 @@ stateDiagram-v2
   s13 --> s6 : RECALL
   s13 --> s14 : done
   s10 --> s8
-  classDef visited stroke-width:3px
+  classDef visited stroke:#b45309,stroke-width:2px
   class s3 visited
   classDef active fill:#fde68a,stroke:#b45309,stroke-width:3px,color:#1f2937
   class s13 active

@@ -15,7 +15,7 @@ from sequential.core.statechart.definition import Chart, State
 # Mermaid has no quoting: `#58;` is a colon. What is invisible is not for a terminal either.
 _INVISIBLE = r"\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
 _SPECIAL = re.compile(rf'[;":#{{}}<>%\\`&{_INVISIBLE}]')
-_VISITED = "classDef visited stroke-width:3px"
+_VISITED = "classDef visited stroke:#b45309,stroke-width:2px"
 _ACTIVE = "classDef active fill:#fde68a,stroke:#b45309,stroke-width:3px,color:#1f2937"
 
 
