@@ -119,3 +119,10 @@ def test_the_real_table_is_well_formed() -> None:
         assert module == f"sequential.services.{name.replace('-', '_')}"
         assert function == "service"
         assert bool(row.packages) == bool(row.extra)
+
+
+def test_tasks_that_do_not_name_one_do_not_have_it_made(table: dict[str, BuiltIn]) -> None:
+    known = standard_services()
+    assert known.methods(OPEN, "async def main(): pass") == ()
+    assert "lab_module" not in sys.modules
+    assert "lab.echo" in known.methods(OPEN, "async def main(): await services.lab.echo(1)")

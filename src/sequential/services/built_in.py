@@ -46,6 +46,8 @@ class LazyService:
     `parts` is what the function that makes it may ask for, by the names of its parameters.
     """
 
+    is_lazy = True
+
     def __init__(self, name: str, built_in: BuiltIn, parts: Mapping[str, Any]) -> None:
         self.name = name
         self.named_only = built_in.named_only
