@@ -260,7 +260,9 @@ async def test_bodies_that_are_no_request(
 
 
 async def test_services_describe_themselves(client: httpx.AsyncClient) -> None:
-    assert (await client.get("/health")).json()["status"] == "ok"
+    health = await client.get("/health")
+    assert health.json()["status"] == "ok"
+    assert health.headers["x-content-type-options"] == "nosniff"
     listed = (await client.get("/services")).json()["items"]
     crm = next(one for one in listed if one["name"] == "crm")
     assert (crm["description"], crm["origin"]) == ("Customers.", "given")

@@ -1,6 +1,5 @@
 """Services: `services list`, `services describe`, `services call`, `services start`."""
 
-import os
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -204,6 +203,7 @@ def start_command(
     from sequential.cli.signals import stopped_by_signals
 
     try:
+        from sequential.web.auth import given_token
         from sequential.web.door import Door, check_door
         from sequential.web.services_server import ServicesServer, registry
     except ModuleNotFoundError as error:
@@ -213,7 +213,7 @@ def start_command(
             "the server needs an extra: pip install 'sequential-ecosystem[server]'"
         ) from error
 
-    given = os.environ.get("SEQUENTIAL_TOKEN", "").strip() if token is None else token
+    given = given_token() if token is None else token.strip()
     check_door(host, given)
 
     async def serve(engine: "Engine") -> int:

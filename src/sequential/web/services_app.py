@@ -20,6 +20,7 @@ from litestar.connection import ASGIConnection
 from litestar.di import NamedDependency, Provide
 from litestar.handlers.base import BaseRouteHandler
 from litestar.params import FromPath
+from litestar.types import Message, Scope
 
 from sequential.core import values
 from sequential.core.model import Bounds
@@ -33,6 +34,7 @@ from sequential.web.door import Door
 from sequential.web.errors import EXCEPTION_HANDLERS, ErrorBody, Refused
 from sequential.web.executor_services import EXECUTORS, executors
 from sequential.web.handlers import TheEngine, either, get, post
+from sequential.web.headers import secure
 from sequential.web.offer import Offer, OfferedService
 from sequential.web.records import Page
 from sequential.web.service_errors import Failed, failed
@@ -228,10 +230,17 @@ def create_services_app(
         dependencies={"engine": Provide(engine_of)},
         guards=[admit],
         exception_handlers=EXCEPTION_HANDLERS,
+        before_send=[_secure],
         openapi_config=None,
         request_max_body_size=LARGEST_BODY,
         logging_config=None,
     )
+
+
+async def _secure(message: Message, _: Scope) -> None:
+    """Every answer has the headers that keep browsers from making anything else of it."""
+    if message["type"] == "http.response.start":
+        secure(message)
 
 
 class _Offers:

@@ -1,20 +1,14 @@
 """Servers of services as a process: one for all of them, or one for each on a port of its own."""
 
 import asyncio
-import contextlib
 import socket
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
-
-import uvicorn
-from litestar import Litestar
 
 from sequential.runner.engine import Engine
 from sequential.web.door import Door
-from sequential.web.server import address_of, listening
+from sequential.web.server import Server, address_of, listening
 from sequential.web.services_app import create_services_app
-
-GRACE = 10  # seconds in which requests in progress may end
 
 
 class Served(NamedTuple):
@@ -57,11 +51,10 @@ class ServicesServer:
         for _, alone in self._listeners:
             names = self._names if alone is None else {alone}
             app = create_services_app(engine, names, door=door, alone=alone)
-            servers.append(_Server(_config(app)))
-        sockets = [listener for listener, _ in self._listeners]
+            servers.append(Server(app, engine.settings.server))
         serving = [
-            asyncio.create_task(server.serve(sockets=[listener]))
-            for server, listener in zip(servers, sockets, strict=True)
+            asyncio.create_task(server.run_on(listener))
+            for server, (listener, _) in zip(servers, self._listeners, strict=True)
         ]
         stopped = asyncio.create_task(stop.wait())
         try:
@@ -76,25 +69,6 @@ class ServicesServer:
         """Stop listening."""
         for listener, _ in self._listeners:
             listener.close()
-
-
-class _Server(uvicorn.Server):
-    """One of several in a process, which attends to signals itself."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-def _config(app: Litestar) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_graceful_shutdown=GRACE,
-    )
 
 
 def registry(served: Sequence[Served]) -> list[dict[str, object]]:
