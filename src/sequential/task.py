@@ -250,15 +250,23 @@ async def run_task(name: str, input: Mapping[str, Any] | None = None) -> Any:
     return await _inside("run_task()").call("tasks", "run", (), given)
 
 
-async def wait_for_event(name: str, timeout: float | None = None) -> Any:
+async def wait_for_event(
+    name: str, timeout: float | None = None, schema: Mapping[str, Any] | None = None
+) -> Any:
     """Wait for an answer from outside, such as a person's approval, and return its data.
 
     It is given by `sequential-ecosystem answer <run> <name> --data '{...}'` or `Engine.answer`,
-    which may also happen before the task asks. `TimeoutError` after `timeout` seconds.
+    which may also happen before the task asks. `TimeoutError` after `timeout` seconds. `schema`, a
+    JSON Schema of an object with simple fields, makes the form of the page that an approval link
+    leads to; see `services.links.create`.
     """
     if not name:
         raise TypeError("wait_for_event() takes the name of an event")
-    given = {"name": name} if timeout is None else {"name": name, "timeout": timeout}
+    given: dict[str, Any] = {"name": name}
+    if timeout is not None:
+        given["timeout"] = timeout
+    if schema is not None:
+        given["schema"] = dict(schema)
     return await _inside("wait_for_event()").call("events", "wait", (), given)
 
 

@@ -39,12 +39,14 @@ from sequential.errors import (
     TaskNotFoundError,
 )
 from sequential.runner.accepted_events import accepted_events
+from sequential.runner.approvals import Approvals, LinkService, reached_at
 from sequential.runner.audit import Audit
 from sequential.runner.child_runs import ChildRuns
 from sequential.runner.clock import Clock, SystemClock
 from sequential.runner.decorated import task_of
 from sequential.runner.following import Following
 from sequential.runner.keystore import Keystore
+from sequential.runner.links import Links
 from sequential.runner.new_run import new_run
 from sequential.runner.news import News
 from sequential.runner.opening import Parts, open_parts
@@ -81,6 +83,7 @@ class Engine:
     services: Services
     settings: Settings
     schedules: Schedules
+    approvals: Approvals
 
     def __init__(
         self,
@@ -142,6 +145,12 @@ class Engine:
         self.schedules = Schedules(
             parts.storage, parts.settings, self.create_run, self.get_task, self.now
         )
+        lasting = parts.lasting or (lambda: parts.secret)
+        self.approvals = Approvals(
+            parts.storage, lambda: Links(lasting()), reached_at(parts.settings)
+        )
+        if LinkService.name not in parts.services.names():  # short-lived functions have their own
+            parts.services.add(LinkService(self.approvals.link))
         parts.services.add(
             ChildRuns(
                 parts.storage,

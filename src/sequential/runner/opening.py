@@ -1,7 +1,7 @@
 """What an engine is made of, for those who name a store or a project and nothing more."""
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,13 +14,17 @@ from sequential.storage.registry import create_adapter
 
 
 class Parts(NamedTuple):
-    """Everything an engine works with. `secret` signs snapshots; it has the project's keys."""
+    """Everything an engine works with. `secret` signs snapshots; it has the project's keys.
+
+    `lasting` gives what links are signed with, if that is something else.
+    """
 
     storage: StorageAdapter
     services: Services
     settings: Settings
     secret: bytes
     keys: Keystore | None = None
+    lasting: Callable[[], bytes] | None = None
 
 
 async def open_parts(
@@ -48,5 +52,8 @@ async def open_parts(
     if settings.adaptor.startswith("memory"):
         return Parts(adapter, available, settings, secrets.token_bytes(32))
     secret = load_secret(settings.project)
-    keys = Keystore(adapter, lambda: lasting_secret(settings.project))
-    return Parts(adapter, available, settings, secret, keys)
+
+    def lasting() -> bytes:
+        return lasting_secret(settings.project)
+
+    return Parts(adapter, available, settings, secret, Keystore(adapter, lasting), lasting)

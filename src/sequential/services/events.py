@@ -3,11 +3,16 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sequential.core.form import check_form
+from sequential.errors import InvalidInputError
 from sequential.services.base import CallContext, CallError, NotYet, unknown_method
 
 
 class EventsService:
-    """`wait(name, timeout=)`: the engine hands over the event, this says how long to wait."""
+    """`wait(name, timeout=, schema=)`: the engine hands over the event, this says how long to wait.
+
+    The schema is for who answers: see `core.form`.
+    """
 
     name = "events"
 
@@ -16,6 +21,7 @@ class EventsService:
 
     def due_after(self, method: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> float:
         """The seconds after which waiting has been in vain; 0 when there is no such limit."""
+        _check(kwargs)
         return float(kwargs.get("timeout") or 0.0)
 
     async def call(
@@ -24,6 +30,7 @@ class EventsService:
         """Called when there is no such event: `TimeoutError` once the time is over."""
         if method != "wait":
             raise unknown_method(self, method)
+        _check(kwargs)
         if (timeout := kwargs.get("timeout")) is None:
             raise NotYet
         name = kwargs.get("name")
@@ -31,3 +38,13 @@ class EventsService:
 
     async def close(self) -> None:
         pass
+
+
+def _check(kwargs: Mapping[str, Any]) -> None:
+    """Raise `CallError` for a schema that nobody could be shown."""
+    if kwargs.get("schema") is None:
+        return
+    try:
+        check_form(kwargs["schema"])
+    except InvalidInputError as error:
+        raise CallError("ValueError", f"wait_for_event(): {error}", error.code) from None

@@ -85,13 +85,21 @@ def _run_task(place: SourceRange | None, name: Any, input: Any = None) -> Reques
     return Request("tasks", "run", (), {"name": name, "input": input or {}}, range=place)
 
 
-def _wait_for_event(place: SourceRange | None, name: Any, timeout: Any = None) -> Request:
+def _wait_for_event(
+    place: SourceRange | None, name: Any, timeout: Any = None, schema: Any = None
+) -> Request:
     if not (isinstance(name, str) and name):
         raise TypeError("wait_for_event() takes the name of an event")
     is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
     if timeout is not None and not (is_number and 0 <= timeout < math.inf):
         raise ValueError("wait_for_event() takes timeout as a number of seconds, not below 0")
-    given = {"name": name} if timeout is None else {"name": name, "timeout": timeout}
+    if not (schema is None or isinstance(schema, dict)):
+        raise TypeError("wait_for_event() takes the schema as a dict")
+    given: dict[str, Any] = {"name": name}
+    if timeout is not None:
+        given["timeout"] = timeout
+    if schema is not None:
+        given["schema"] = schema
     return Request("events", "wait", (), given, range=place)
 
 
