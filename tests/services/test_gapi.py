@@ -1,14 +1,18 @@
 """The service "gapi" before a server that wants signed assertions and gives tokens."""
 
 import asyncio
+import base64
 import json
 import time
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from sequential.core.model import evolve
+from sequential.services import gapi_credentials
 from sequential.services.base import CallContext, CallError, TryAgain
 from sequential.services.gapi import GapiService, GapiSettings, service
 from support.google_api import USERS, Google, google, refusal
@@ -106,6 +110,29 @@ async def test_files_go_up_and_come_down(
     assert await gapi.call("drive.files.list", [], {}, context) == {
         "files": [{"id": "small"}, {"id": "large"}]
     }
+
+
+async def test_a_token_does_not_go_where_an_upload_is_sent_to(
+    gapi: GapiService, server: Google, context: CallContext
+) -> None:
+    server.place = "http://127.0.0.1:9/"
+    upload = {"body": {"name": "n"}, "media_body": b"x" * (5 * 1024 * 1024 + 1)}
+    told = await failure(gapi, "drive.files.create", context, **upload)
+    assert told.endswith("gapi.drive.files.create: it was not told where to put the content")
+
+
+async def test_values_of_tasks_are_written_as_google_does(
+    gapi: GapiService, server: Google, context: CallContext
+) -> None:
+    raw = b"From: me\n\n\xff\xfe?"
+    body = {"raw": raw, "labelIds": ("a",), "internalDate": Decimal("1.10")}
+    sent = await gapi.call("gmail.users.messages.send", [], {"userId": "me", "body": body}, context)
+    assert base64.urlsafe_b64decode(sent["raw"]) == raw
+    assert (sent["labelIds"], sent["internalDate"]) == (["a"], "1.10")
+    server.later = [(200, {"items": []}, {})]
+    since = datetime(2026, 11, 21, 3, 4, tzinfo=UTC)
+    await gapi.call("calendar.events.list", [], {"calendarId": "c", "timeMin": since}, context)
+    assert "timeMin=2026-11-21T03%3A04%3A00%2B00%3A00" in server.asked[-1]
 
 
 async def test_all_pages_in_one(gapi: GapiService, server: Google, context: CallContext) -> None:
@@ -334,6 +361,25 @@ async def test_a_slow_server_and_none_at_all(server: Google, context: CallContex
     for method in ("drive.files.list", "drive.files.create"):  # nothing was sent, so both
         with pytest.raises(TryAgain, match=r"OSError: gapi.drive.files.*cannot connect"):
             await gapi.call(method, [], {}, context)
+    await gapi.close()
+
+    server.deaf_for = 5
+    gapi = GapiService(GapiSettings(root_url=server.api.url, timeout=0.3))
+    with pytest.raises(TryAgain, match="the server of tokens cannot be reached: TimeoutError"):
+        await gapi.call("drive.files.list", [], {}, context)
+    await gapi.close()
+
+
+async def test_not_every_token_ever_used_is_kept(
+    server: Google, context: CallContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gapi_credentials, "MOST", 3)
+    gapi = GapiService(GapiSettings(root_url=server.api.url))
+    for n in range(5):
+        person = {"userId": f"user{n}@example.com"}
+        await gapi.call("gmail.users.messages.list", [], person, context)
+    kept = await gapi.call("getTokenInfo", [], {}, context)
+    assert [one["subject"] for one in kept] == [f"user{n}@example.com" for n in (2, 3, 4)]
     await gapi.close()
 
 

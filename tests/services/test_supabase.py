@@ -265,6 +265,12 @@ async def test_everything_is_open_when_the_operator_says_so(
     assert "belongs to the engine's own store" in told
     await supabase.close()
 
+    elsewhere = {"SUPABASE_URL": "http://127.0.0.1:9", "SUPABASE_KEY": project.key}
+    context = evolve(context, secrets=KeptSecrets(elsewhere))
+    with pytest.raises(TryAgain, match="the connection failed"):  # the secret counts, if it is set
+        await supabase.call("rpc", ["forbidden"], {}, context)
+    await supabase.close()
+
     monkeypatch.delenv("SUPABASE_TABLES")
     told = await failure(service(), "table.select", context, table="people")
     assert told.endswith("is not open to tasks (SUPABASE_TABLES lists no table)")

@@ -32,6 +32,8 @@ class Google:
     token_lasts: int = 3600  # seconds
     later: list[Later] = field(default_factory=list)
     token_later: list[Later] = field(default_factory=list)
+    deaf_for: float = 0.0  # seconds before an answer about tokens
+    place: str | None = None  # where large uploads are sent to, if not here
     files: dict[str, bytes] = field(default_factory=dict)
 
     @property
@@ -73,6 +75,7 @@ class _GoogleHandler(Handler):
 
     def answer(self) -> None:
         is_token = self.path == "/token"
+        self.server.closing.wait(self.state.deaf_for if is_token else 0)
         later = self.state.token_later if is_token else self.state.later
         if later or not (is_token or self._is_known()):
             self.query = {}
@@ -141,7 +144,8 @@ class _GoogleHandler(Handler):
 
     def route_upload(self, *path: str) -> None:
         if self.query["uploadType"] == "resumable":
-            place = f"{self.state.api.url}/uploading/{json.loads(self.body)['name']}"
+            here = f"{self.state.api.url}/uploading/{json.loads(self.body)['name']}"
+            place = self.state.place or here
             self.reply(200, b"", Location=place)
             return
         boundary = self.headers["Content-Type"].partition('boundary="')[2].rstrip('"').encode()

@@ -4,12 +4,15 @@ The client comes with a document for each API, so nothing is looked up at run ti
 method as `<api>.<resource>.<method>`, or `<api>_<version>....` where the version matters.
 """
 
+import base64
 import difflib
 import functools
 import io
 import json
 import re
 from collections.abc import Iterator, Mapping
+from datetime import date, datetime, time
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -141,9 +144,10 @@ class Catalog:
         """The request of a call; `CallError` for arguments that the method does not take."""
         if refused := _KEYS & params.keys():
             raise _wrong(method, f"{min(refused)} is not for tasks: keys are in the keystore")
-        given = dict(params)
-        if "media_body" in given:
-            given["media_body"] = _media(method, given)
+        media = {"media_body": _media(method, params)} if "media_body" in params else {}
+        ours = ("media_body", "media_mime_type") if media else ()
+        given = {name: _sendable(value) for name, value in params.items() if name not in ours}
+        given |= media
         try:
             request = getattr(self._resource(method), method.path[-1])(**given)
         except (TypeError, ValueError, AttributeError, KeyError) as error:
@@ -206,12 +210,25 @@ def _spelled(name: str) -> str:
     return spelled
 
 
-def _media(method: Method, given: dict[str, Any]) -> Any:
+def _sendable(value: Any) -> Any:
+    """A value as Google writes it: times in ISO 8601, bytes as base64, decimals as text."""
+    if isinstance(value, dict):
+        return {key: _sendable(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_sendable(inner) for inner in value]
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return base64.urlsafe_b64encode(value).decode()
+    return str(value) if isinstance(value, Decimal) else value
+
+
+def _media(method: Method, given: Mapping[str, Any]) -> Any:
     """The content of an upload. Text would be taken for the path of a file of this machine."""
     from googleapiclient.http import MediaIoBaseUpload  # noqa: PLC0415
 
     content = given["media_body"]
-    kind = given.pop("media_mime_type", None) or "application/octet-stream"
+    kind = given.get("media_mime_type") or "application/octet-stream"
     if not method.takes_media:
         raise _wrong(method, "it takes no media_body")
     if not isinstance(content, bytes) or not isinstance(kind, str):

@@ -15,7 +15,8 @@ import json
 import time
 from collections.abc import Mapping
 from datetime import UTC
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -26,9 +27,11 @@ if TYPE_CHECKING:
     from google.auth.credentials import Credentials
 
 MARGIN = 300.0  # seconds before its end in which a token is not used any more
+MOST = 1000  # tokens that are kept
 KEY, ADMIN = "GAPI_KEY", "GAPI_ADMIN_EMAIL"
 OAUTH = ("GAPI_REFRESH_TOKEN", "GAPI_CLIENT_ID", "GAPI_CLIENT_SECRET")
 TOKEN_URI = "https://oauth2.googleapis.com/token"  # noqa: S105 - an address, no secret
+Place: TypeAlias = tuple[str, str | None, tuple[str, ...]]  # key, whom for, what for
 _OF_A_USER = ("refresh_token", "client_id", "client_secret")
 _OF_A_SERVICE_ACCOUNT = ("client_email", "private_key", "token_uri")
 
@@ -64,6 +67,11 @@ class Token(msgspec.Struct, frozen=True):
     scopes: tuple[str, ...]
     expires_at: float
 
+    @property
+    def is_good(self) -> bool:
+        """Whether it lasts for some minutes."""
+        return self.expires_at - time.time() >= MARGIN
+
 
 class Tokens:
     """Tokens by whom and what they are for, each got when it is needed and kept while it is good.
@@ -73,8 +81,9 @@ class Tokens:
 
     def __init__(self, timeout: float = 60.0) -> None:
         self._timeout = timeout
-        self._kept: dict[tuple[Any, ...], Token] = {}
-        self._locks: dict[tuple[Any, ...], asyncio.Lock] = {}
+        self._kept: dict[Place, Token] = {}
+        # One of them is there while somebody waits for the token.
+        self._locks: WeakValueDictionary[Place, asyncio.Lock] = WeakValueDictionary()
 
     async def get(
         self, operation: str, key: Key, subject: str | None, scopes: tuple[str, ...]
@@ -84,12 +93,12 @@ class Tokens:
         Raises `CallError` when Google refuses the credentials, `TryAgain` when it cannot be asked.
         """
         place = (key.digest, subject, scopes)
-        async with self._locks.setdefault(place, asyncio.Lock()):  # one asks for all who wait
+        lock = self._locks.setdefault(place, asyncio.Lock())
+        async with lock:  # one asks for all who wait
             kept = self._kept.get(place)
-            if kept is None or kept.expires_at - time.time() < MARGIN:
-                self._kept[place] = kept = await asyncio.to_thread(
-                    self._asked, operation, key, subject, scopes
-                )
+            if kept is None or not kept.is_good:
+                kept = await asyncio.to_thread(self._asked, operation, key, subject, scopes)
+                self._keep(place, kept)
             return kept
 
     def forget(self, token: Token) -> None:
@@ -100,12 +109,20 @@ class Tokens:
         """Forget all, and say how many there were."""
         count = len(self._kept)
         self._kept = {}
-        self._locks = {place: lock for place, lock in self._locks.items() if lock.locked()}
         return count
 
     def listed(self) -> list[Token]:
         """What is kept."""
         return list(self._kept.values())
+
+    def _keep(self, place: Place, token: Token) -> None:
+        """Keep a token; there may be as many mailboxes as a domain has people."""
+        self._kept.pop(place, None)
+        self._kept[place] = token
+        if len(self._kept) > MOST:
+            self._kept = {at: one for at, one in self._kept.items() if one.is_good}
+        while len(self._kept) > MOST:
+            del self._kept[next(iter(self._kept))]
 
     def _asked(
         self, operation: str, key: Key, subject: str | None, scopes: tuple[str, ...]

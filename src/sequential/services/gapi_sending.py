@@ -68,8 +68,10 @@ class Sender:
         headers["X-Upload-Content-Length"] = str(request.resumable.size())
         answer = await self._send(method, verb, url, headers, body, access)
         place = answer.header("location") or ""
-        # The token goes with it, so it has to be where the request itself went.
-        if urlsplit(place)[:2] != urlsplit(url)[:2]:
+        # The token goes with it, so it has to be Google's, or where the request itself went.
+        parts = urlsplit(place)
+        is_of_google = parts.scheme == "https" and parts.netloc.endswith(".googleapis.com")
+        if not is_of_google and parts[:2] != urlsplit(url)[:2]:
             raise nonsense(method.operation, "it was not told where to put the content")
         return place
 

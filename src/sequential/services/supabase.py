@@ -173,7 +173,8 @@ class SupabaseService(LocalService):
         import httpx  # noqa: PLC0415
         from postgrest import AsyncPostgrestClient  # noqa: PLC0415 - it takes a while to import
 
-        url = self._url or os.environ.get(URL) or await secret_if_any(context.secrets, URL)
+        # The variable comes last: it may be the address of the engine's own store.
+        url = self._url or await secret_if_any(context.secrets, URL) or os.environ.get(URL)
         if not url:
             raise CallError(
                 "LookupError",
