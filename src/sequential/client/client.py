@@ -99,9 +99,10 @@ class Client:
             )
         secret = os.environ.get("SEQUENTIAL_TOKEN") if token is None else token
         self._connection = Connection(
-            address.rstrip("/") + PREFIX,
+            address,
             secret or None,
             engine_error,
+            prefix=PREFIX,
             retry=retry,
             timeout=timeout,
             deadline=deadline,

@@ -67,8 +67,8 @@ class Connection:
     """Connections to a server, kept open between requests. Belongs to one event loop.
 
     `timeout` is seconds for one attempt, `deadline` for all attempts of a request with the pauses
-    between them, None without end. `error_of` makes the exception for a status that is no success,
-    and what came with it: JSON, or the end of a sentence about it.
+    between them, None without end. All paths are below `prefix`. `error_of` makes the exception for
+    a status that is no success, and what came with it: JSON, or the end of a sentence about it.
     """
 
     def __init__(
@@ -77,6 +77,7 @@ class Connection:
         token: str | None,
         error_of: Callable[[int, Any], SequentialError],
         *,
+        prefix: str = "",
         retry: RetryPolicy | None = None,
         timeout: float = TIMEOUT,
         deadline: float | None = DEADLINE,
@@ -86,7 +87,7 @@ class Connection:
             raise ConfigError("`timeout` and `deadline` of a client are seconds, more than 0")
         if token is not None and not _TOKEN.match(token):
             raise ConfigError("the token cannot be one: it is empty, or has spaces in it")
-        self.base_url = _checked_url(base_url)
+        self.base_url = _checked_url(base_url) + prefix
         self.retry = retry or RetryPolicy()
         self.timeout = timeout
         self.deadline = deadline
