@@ -479,9 +479,9 @@ async def test_a_store_that_fails_is_asked_again_after_a_rest(
 
         with monkeypatch.context() as patch:
             patch.setattr(lab.storage, "get_document", failing)
-            with pytest.raises(StorageError):
-                await engine.schedules.fire_due()
-            assert await engine.schedules.fire_due() == 0
+            for _ in range(3):
+                with pytest.raises(StorageError, match="nobody is there"):
+                    await engine.schedules.fire_due()
         assert looks == 1
         assert engine.schedules.next_due() == "2026-01-01T01:00:01.000Z"
         lab.clock.advance(1)

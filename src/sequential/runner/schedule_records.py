@@ -10,11 +10,14 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from sequential.core import ids, times
 from sequential.core.model import TaskFunction
-from sequential.core.schedule import Schedule, timing
+from sequential.core.names import check_schedule_name
+from sequential.core.schedule import Schedule, schedule_problems, timing
 from sequential.errors import (
     DocumentChangedError,
     InvalidInputError,
+    InvalidNameError,
     SequentialError,
     StorageError,
 )
@@ -36,6 +39,20 @@ class Definition(NamedTuple):
     @property
     def key(self) -> str:
         return key_of(self.task, self.schedule.name)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What keeps it from being kept to; config.json may also have a name that is none."""
+        try:
+            check_schedule_name(self.schedule.name)
+        except InvalidNameError as error:
+            return (str(error),)
+        return schedule_problems(self.schedule)
+
+    def run_id(self, moment: str) -> str:
+        """The id of the run for a moment, whoever creates it."""
+        milliseconds = int(times.from_text(moment).timestamp() * 1000)
+        return ids.scheduled_run_id(self.task, self.schedule.name, moment, milliseconds)
 
 
 class Scheduled(msgspec.Struct, frozen=True):

@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any
 
 from sequential.config import Settings
-from sequential.core import ids, times
+from sequential.core import times
 from sequential.core.inputs import check_input
 from sequential.core.model import TaskFunction, TaskRun, evolve
 from sequential.core.names import check_schedule_name, check_task_name
@@ -33,7 +33,6 @@ from sequential.core.schedule import (
 from sequential.errors import (
     ConfigError,
     InvalidInputError,
-    InvalidNameError,
     RunExistsError,
     ScheduleNotFoundError,
     SequentialError,
@@ -97,7 +96,8 @@ class Schedules:
         self._read_at = ""
         self._reread_after = AGAIN
         self._looked_at = ""
-        self._rests_until = ""  # after trouble with the store
+        self._failure: SequentialError | None = None  # of the store, which rests after it
+        self._rests_until = ""
 
     async def set(self, task: str, schedule: Schedule) -> Scheduled:
         """Keep a schedule, in place of another of its name, also of one in config.json.
@@ -169,33 +169,19 @@ class Schedules:
         """Create the runs that are due, of all tasks or of these; returns how many are new.
 
         What keeps one schedule does not keep the others; see `troubles`. Raises `StorageError`
-        when the store failed, after all others were tried: what is still due comes the next time.
+        when the store failed, after all others were tried, and again for the store's `sweep`, in
+        which it is not asked: what is still due comes then.
         """
         now = self._now()
-        if now < self._rests_until <= times.after(now, self._storage.sweep):
-            return 0
+        if self._failure and now < self._rests_until <= times.after(now, self._storage.sweep):
+            raise self._failure.with_traceback(None)
         try:
-            await self._look(now)
-        except SequentialError:
-            self._rests_until = times.after(now, self._storage.sweep)
+            new = await self._fire_all(tasks, now)
+        except SequentialError as error:
+            self._failure, self._rests_until = error, times.after(now, self._storage.sweep)
             raise
-        due = [one for one in self._of(tasks) if one.next is not None and one.next <= now]
-        room = asyncio.Semaphore(TOGETHER)
-
-        async def fire(one: _Watched) -> int | StorageError:
-            async with room:
-                try:
-                    return await self._fire(one, now)
-                except StorageError as error:
-                    one.next = times.after(now, self._storage.sweep)
-                    return error
-
-        done = await asyncio.gather(*map(fire, due))
-        self.troubles = {**self._failed, **self._broken}
-        for result in done:
-            if isinstance(result, StorageError):
-                raise result
-        return sum(result for result in done if isinstance(result, int))
+        self._failure = None
+        return new
 
     def next_due(self, tasks: Collection[str] | None = None) -> str | None:
         """When the next schedule is due, as far as that is known since `fire_due`."""
@@ -222,6 +208,25 @@ class Schedules:
         self._looked_at = ""
         await note_change(self._storage, now)
 
+    async def _fire_all(self, tasks: Collection[str] | None, now: str) -> int:
+        await self._look(now)
+        due = [one for one in self._of(tasks) if one.next is not None and one.next <= now]
+        room = asyncio.Semaphore(TOGETHER)
+
+        async def fire(one: _Watched) -> int | StorageError:
+            async with room:
+                try:
+                    return await self._fire(one, now)
+                except StorageError as error:
+                    return error
+
+        done = await asyncio.gather(*map(fire, due))
+        self.troubles = {**self._failed, **self._broken}
+        for result in done:
+            if isinstance(result, StorageError):
+                raise result
+        return sum(result for result in done if isinstance(result, int))
+
     async def _look(self, now: str) -> None:
         """Read all schedules again if they may have changed; without any it is one cheap look."""
         passed = times.seconds_between(self._looked_at, now) if self._looked_at else None
@@ -243,7 +248,7 @@ class Schedules:
         watched: dict[str, _Watched] = {}
         broken: dict[str, SequentialError] = {}
         for key, definition in definitions.items():
-            if problems := _problems(definition.schedule):
+            if problems := definition.problems:
                 broken[key] = ConfigError("; ".join(problems))
                 continue
             marked = await self._marked(definition, marks.get(key), now)
@@ -281,7 +286,7 @@ class Schedules:
             self._broken[key] = error
             watched.next = times.after(now, self._storage.sweep)
             return 0
-        if found is None or _problems(found.schedule) or not self._may_run(found):
+        if found is None or found.problems or not self._may_run(found):
             watched.next = None
             return 0
         marked = await self._marked(found, await self._records.mark(key), now)
@@ -302,7 +307,7 @@ class Schedules:
         new = 0
         try:
             for moment in moments:
-                run_id = _run_id(found, moment)
+                run_id = found.run_id(moment)
                 function = found.function or await self._get_task(found.task)
                 given = self._input(function, found.schedule, moment)
                 try:
@@ -356,7 +361,7 @@ class Schedules:
 
     def _standing(self, definition: Definition, mark: Mark | None, now: str) -> Scheduled:
         schedule = definition.schedule
-        problems = _problems(schedule)
+        problems = definition.problems
         if mark is None:
             mark = Mark(now, now, "")
         elif mark.timing != timing(schedule):  # a worker will begin anew
@@ -372,15 +377,6 @@ class Schedules:
         )
 
 
-def _problems(schedule: Schedule) -> tuple[str, ...]:
-    """What keeps a schedule from being kept to; config.json may have a name that is none."""
-    try:
-        check_schedule_name(schedule.name)
-    except InvalidNameError as error:
-        return (str(error),)
-    return schedule_problems(schedule)
-
-
 def _next_run(schedule: Schedule, mark: Mark, now: str) -> str | None:
     """The moment of the next run: one that was missed, if it is made up for, else one to come."""
     if not schedule.enabled:
@@ -393,8 +389,3 @@ def _next(schedule: Schedule, mark: Mark) -> str | None:
     if not schedule.enabled:
         return None
     return next_time(counted_from(schedule, mark.made), mark.since)
-
-
-def _run_id(found: Definition, moment: str) -> str:
-    milliseconds = int(times.from_text(moment).timestamp() * 1000)
-    return ids.scheduled_run_id(found.task, found.schedule.name, moment, milliseconds)
