@@ -1,9 +1,9 @@
 """The OpenAPI document of the server: what the framework finds out, and what it cannot know."""
 
-import copy
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 from litestar import Litestar, Request
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
@@ -39,7 +39,7 @@ def openapi(request: Request[Any, Any, Any]) -> dict[str, Any]:
 
 def document(app: Litestar) -> dict[str, Any]:
     """The document of an application, in full."""
-    made = copy.deepcopy(app.openapi_schema.to_schema())
+    made: dict[str, Any] = msgspec.to_builtins(app.openapi_schema.to_schema())
     schemas = made["components"]["schemas"]
     # What is sent has to be right to the letter: a misspelled field is refused, not passed over.
     for name in _sent(made, schemas):
