@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from sequential.core.model import Allow
+from sequential.core.model import Allow, TaskConfig
+from sequential.runner.engine import Engine
 from sequential.services import built_in
 from sequential.services.base import CallContext, CallError
 from sequential.services.built_in import BuiltIn, built_in_services
@@ -95,6 +96,22 @@ def test_dangerous_ones_are_for_tasks_that_name_them(table: dict[str, BuiltIn]) 
     # One of the project with such a name is the project's own affair.
     known.add(LocalService("guarded"))
     assert known.get("guarded", OPEN).methods() == ()
+
+
+async def test_a_task_that_uses_one_whose_packages_are_missing_is_told(
+    table: dict[str, BuiltIn],
+) -> None:
+    code = "async def main():\n    return await services.bare.users.find('a')"
+    async with Engine("memory:") as engine:
+        await engine.store_task("main", code, TaskConfig("main"))
+        run = await engine.run("main")
+        assert run.error is not None
+        assert "pip install 'sequential-ecosystem[bare]'" in run.error.message
+        # One that is there is called by name, and was handed the keystore: it tries to give it away.
+        await engine.store_task("main", code.replace("bare.users.find", "lab.echo"), run.config)
+        run = await engine.run("main")
+        assert run.error is not None
+        assert "the answer of lab.echo[1] is a Keystore" in run.error.message
 
 
 def test_a_front_changes_nothing_about_that(table: dict[str, BuiltIn]) -> None:

@@ -290,8 +290,8 @@ async def test_what_needs_a_permission_has_to_be_named(engine: Engine) -> None:
         assert (await error_of(client, "/services/crm", {"method": "x"}))["status"] == 404
 
 
-async def test_services_every_task_has_are_not_on_offer(client: httpx.AsyncClient) -> None:
-    for name in ("http", "clock", "events", "tasks", "step"):
+async def test_services_that_are_about_runs_are_not_on_offer(client: httpx.AsyncClient) -> None:
+    for name in ("http", "clock", "events", "tasks", "step", "links"):
         assert (await client.get(f"/services/{name}")).status_code == 404
         assert (await error_of(client, f"/services/{name}", {"method": "fetch"}))["status"] == 404
 

@@ -10,6 +10,7 @@ class LinkService:
     """`await services.edge.link("approved", data=True)`, with the arguments of `Edge.link`."""
 
     name = "edge"
+    of_a_run = True  # no use to those who call from outside of one
 
     def __init__(self, link: Callable[..., str]) -> None:
         self._link = link

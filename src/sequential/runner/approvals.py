@@ -182,6 +182,7 @@ class LinkService:
     """`await services.links.create("approved", title="...")`, with the arguments of `link`."""
 
     name = "links"
+    of_a_run = True  # no use to those who call from outside of one
 
     def __init__(self, link: Callable[..., str]) -> None:
         self._link = link

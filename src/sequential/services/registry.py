@@ -109,8 +109,9 @@ class Services:
         return sorted(set(self._services) - BUILT_IN)
 
     def is_for_all(self, name: str) -> bool:
-        """Whether it may be used without being named in `allow.services`."""
-        return name not in self._named_only
+        """Whether others than tasks may use it unasked: it need not be named, and needs no run."""
+        of_a_run = getattr(self._services.get(name), "of_a_run", False)
+        return name not in self._named_only and not of_a_run
 
     def describe(self, name: str) -> ServiceDescription:
         """What a service says about itself; raises as `get` does for one that is not there."""
