@@ -57,6 +57,7 @@ from sequential.runner.run_handle import Run
 from sequential.runner.schedules import Schedules
 from sequential.runner.task_executor import TaskExecutor
 from sequential.runner.tokens import Tokens
+from sequential.runner.webhooks import forget_webhooks
 from sequential.runtimes.registry import NATIVE_REFUSED, Runtimes
 from sequential.services.base import Service
 from sequential.services.registry import Services
@@ -233,6 +234,7 @@ class Engine:
         function = await self.get_task(name)
         count = await self.storage.delete_task(name)
         await self.schedules.forget(function)
+        await forget_webhooks(self.storage, name)
         return count
 
     async def _stored(self, function: Callable[..., Any]) -> str:
