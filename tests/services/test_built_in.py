@@ -107,7 +107,7 @@ async def test_a_task_that_uses_one_whose_packages_are_missing_is_told(
         run = await engine.run("main")
         assert run.error is not None
         assert "pip install 'sequential-ecosystem[bare]'" in run.error.message
-        # One that is there is called by name, and was handed the keystore: it tries to give it away.
+        # One that is there is called by name, and has the keystore, which it tries to give away.
         await engine.store_task("main", code.replace("bare.users.find", "lab.echo"), run.config)
         run = await engine.run("main")
         assert run.error is not None

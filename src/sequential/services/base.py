@@ -74,8 +74,8 @@ class Service(Protocol):
     It may have two methods more. `describe() -> services.describe.ServiceDescription` says what its
     methods take and give. `accepts(method: str) -> bool` is for a service with more methods than
     it can list, such as one elsewhere: `methods()` then has the most important ones, and tasks may
-    call all that it accepts. And two marks: `named_only = True` says that a task has to name it in its
-    `allow.services`, `of_a_run = True` that it means nothing outside of a run.
+    call all that it accepts. And two marks: `named_only = True` says that a task has to name it in
+    its `allow.services`, `of_a_run = True` that it means nothing outside of a run.
     """
 
     name: str
