@@ -7,7 +7,7 @@ import warnings
 from typing import Any
 
 from sequential.core.statechart.machine import Machine
-from sequential.core.statechart.problems import GraphError, Problem
+from sequential.core.statechart.problems import GraphError, Problem, quoted
 from sequential.core.syntax import parse
 
 
@@ -26,10 +26,26 @@ def machine_of(graph: str, source: str, task: str) -> Machine:
 
 def _parsed(text: str) -> dict[str, Any]:
     try:
-        graph: dict[str, Any] = json.loads(text)
+        graph: dict[str, Any] = json.loads(text, object_pairs_hook=_object)
+    except _TwiceError as error:
+        raise GraphError([Problem("error", "$", str(error))]) from None
     except (ValueError, RecursionError) as error:
         raise GraphError([Problem("error", "$", f"this is not JSON: {error}")]) from None
     return graph
+
+
+class _TwiceError(Exception):
+    """A key stands twice in an object."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of the graph: JSON readers would pass over the first of two states of a name."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise _TwiceError(f"the key {quoted(twice)} stands twice in one object: rename one of them")
+    return found
 
 
 def _functions(source: str) -> list[str] | None:
