@@ -1,10 +1,19 @@
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sequential.core.transitions import Event, Happening
+from sequential.storage import files
 from sequential.storage.folder import FolderAdapter
-from sequential.testing.storage_contract import StorageContract, delivered, new_call, new_run
+from sequential.testing.storage_contract import (
+    NOW,
+    StorageContract,
+    delivered,
+    new_call,
+    new_run,
+)
 
 
 class TestFolderAdapter(StorageContract):
@@ -27,3 +36,36 @@ async def test_a_value_that_looks_like_a_reference_is_none(tmp_path: Path) -> No
     changed = await adapter.update_stack_run(call.id, attempts=2)
     assert (changed.input, changed.attempts) == (lookalike, 2)
     await adapter.close()
+
+
+async def test_who_drives_a_new_run_at_once_is_not_disturbed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    creating, driving = FolderAdapter(tmp_path), FolderAdapter(tmp_path)
+    run = new_run()
+    create, claimed = files.create, False
+
+    def create_and_lose_time(path: str, data: bytes, suffix: str, *, durable: bool = True) -> None:
+        """Another process finds the run as soon as its journal is there."""
+        nonlocal claimed
+        create(path, data, suffix, durable=durable)
+        if path.endswith(".journal") and not claimed:
+            claimed = True
+            asyncio.run(cancel(driving, run.id))
+
+    monkeypatch.setattr(files, "create", create_and_lose_time)
+    await creating.create_task_run(run)
+    view = next(tmp_path.rglob("run-*.json")).read_bytes()
+
+    assert claimed
+    assert b'"status": "cancelled"' in view
+    assert sorted(path.name for path in tmp_path.rglob("*.tmp")) == []
+    found = await creating.get_task_run(run.id)
+    assert found is not None
+    assert found.status == "cancelled"
+    await creating.close()
+    await driving.close()
+
+
+async def cancel(adapter: FolderAdapter, run_id: str) -> None:
+    await adapter.change(run_id, Happening(Event.CANCEL), NOW)

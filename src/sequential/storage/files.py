@@ -109,14 +109,15 @@ def replace(
         sync_folder(os.path.dirname(path))
 
 
-def create(path: str, data: bytes, suffix: str) -> None:
-    """Write a new file that appears complete and durable, or `FileExistsError`."""
+def create(path: str, data: bytes, suffix: str, *, durable: bool = True) -> None:
+    """Write a new file that appears complete, or `FileExistsError`; `durable` as for `replace`."""
     temporary = path + suffix
     try:
         descriptor = os.open(temporary, _REPLACE | os.O_EXCL, 0o666)
         try:
             write_all(descriptor, data)
-            os.fsync(descriptor)
+            if durable:
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
         _publish(temporary, path)
@@ -125,7 +126,8 @@ def create(path: str, data: bytes, suffix: str) -> None:
         raise
     finally:
         remove(temporary)
-    sync_folder(os.path.dirname(path))
+    if durable:
+        sync_folder(os.path.dirname(path))
 
 
 def _publish(temporary: str, path: str) -> None:

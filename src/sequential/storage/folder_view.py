@@ -5,6 +5,7 @@ folds the rest of the journal over it. It can always be made again from the jour
 replaced without waiting for the disk, and an empty one (power failure) is as good as none.
 """
 
+import contextlib
 import zlib
 from typing import Any
 
@@ -40,8 +41,19 @@ def write(
 ) -> None:
     values: dict[str, Any] = {name: getattr(record, name) for name in RUN_FIELDS}
     view = View(**values, waiting_for=waiting_for, journal=at, folded=folded)
+    files.replace(run.view, _text(view), durable=False)
+
+
+def write_first(run: RunFiles, record: TaskRun, at: Position, suffix: str) -> None:
+    """Write the view of a new run, unless somebody drives it already and has written one."""
+    values: dict[str, Any] = {name: getattr(record, name) for name in RUN_FIELDS}
+    with contextlib.suppress(FileExistsError):
+        files.create(run.view, _text(View(**values, journal=at)), suffix, durable=False)
+
+
+def _text(view: View) -> bytes:
     body = msgspec.json.format(encode(view), indent=2)[:-2]
-    files.replace(run.view, b'%b%b%08x"\n}\n' % (body, _MARK, zlib.crc32(body)), durable=False)
+    return b'%b%b%08x"\n}\n' % (body, _MARK, zlib.crc32(body))
 
 
 def load(run: RunFiles, after: int | None = None) -> State:

@@ -87,12 +87,13 @@ class FolderWriter(FolderReader):
         )
         line = Line(run.created_at, run.turn, format=folder_journal.FORMAT, created=stored)
         text = folder_journal.encode_line(line)
+        suffix = f".{secrets.token_hex(4)}.tmp"
         try:
-            files.create(place.journal, text, f".{secrets.token_hex(4)}.tmp")
+            files.create(place.journal, text, suffix)
         except FileExistsError:
             raise RunExistsError(f"run {run.id} exists already") from None
         try:
-            folder_view.write(place, stored, (), Position(len(text), run.turn))
+            folder_view.write_first(place, stored, Position(len(text), run.turn), suffix)
         except OSError:
             pass  # the run is created: its journal is there
 
