@@ -211,6 +211,15 @@ async def test_one_row_of_a_chain(supabase: SupabaseService, context: CallContex
         ("table.update", {"table": "people", "values": {"age": 1}, "filters": {}}, "every row"),
         ("table.delete", {"table": "people", "filters": {}}, "every row"),
         ("rpc", {"function": "forbidden"}, "the function 'forbidden' is not open to tasks"),
+        (
+            "rpc",
+            {
+                "function": "older_than",
+                "params": {"years": 1, "select": "salaries(*)"},
+                "get": True,
+            },
+            "a parameter 'select' cannot be sent with get",
+        ),
         ("chain", {"chain": []}, "a list of 1 to 50 steps"),
         ("chain", {"chain": [step("from", "people")]}, "after from comes one of select, insert"),
         ("chain", {"chain": [step("select")]}, "begins with from or rpc"),

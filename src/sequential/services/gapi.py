@@ -12,7 +12,8 @@ import asyncio
 import fnmatch
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from googleapiclient.http import HttpRequest  # type: ignore[import-untyped]
 
 PAGES = 100  # that `all_pages` goes through, if the call does not say how many
+THREADS = 16
 TIMEOUT = 60.0  # seconds for one request
 _ANY = "https://www.googleapis.com/auth/userinfo.email"  # for what needs a token and no scope
 _DIRECTORY = "https://www.googleapis.com/auth/admin.directory.user.readonly"
@@ -65,7 +67,9 @@ class GapiService(LocalService):
         super().__init__("gapi", _DESCRIPTION)
         self._settings = settings
         self._catalog = Catalog(settings.root_url)
-        self._tokens = Tokens(settings.timeout)
+        # Threads of its own: a slow server of tokens shall not hold up what uses the loop's.
+        self._aside = ThreadPoolExecutor(THREADS, "gapi")
+        self._tokens = Tokens(self._aside, settings.timeout)
         self._sender = Sender(settings.timeout)
         self.add(self._list_domains, "admin.domains.list", retry="safe")
         self.add(self._list_users, "admin.users.list", retry="safe")
@@ -105,6 +109,7 @@ class GapiService(LocalService):
     async def close(self) -> None:
         """Forget the tokens and give back the connections."""
         self._tokens.clear()
+        self._aside.shutdown(wait=False, cancel_futures=True)
         await self._sender.close()
         await super().close()
 
@@ -205,9 +210,9 @@ class GapiService(LocalService):
 
     async def _ask(self, name: str, given: Mapping[str, Any], context: CallContext) -> Any:
         """The answer of a method of an API, all its pages if that is asked for."""
-        method = await asyncio.to_thread(self._catalog.method, name)
+        method: Method = await self._in_thread(self._catalog.method, name)
         options, params = _split(name, given)
-        request = await asyncio.to_thread(self._catalog.request, method, params)
+        request = await self._in_thread(self._catalog.request, method, params)
         if options.all_pages and not self._catalog.has_pages(method):
             raise _wrong(name, "it has no pages: leave all_pages out")
         key = await key_from(method.operation, context.secrets)
@@ -218,6 +223,10 @@ class GapiService(LocalService):
             return await self._pages(method, request, access, options.page_limit)
         return await self._sender.perform(method, request, access)
 
+    async def _in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Documents are large, so reading one takes a while."""
+        return await asyncio.get_running_loop().run_in_executor(self._aside, function, *args)
+
     async def _pages(
         self, method: Method, request: "HttpRequest", access: Access, limit: int
     ) -> Any:
@@ -226,7 +235,7 @@ class GapiService(LocalService):
         for _ in range(limit):
             answer = await self._sender.perform(method, request, access)
             whole = _joined(whole, answer)
-            following = await asyncio.to_thread(self._catalog.next_page, method, request, answer)
+            following = await self._in_thread(self._catalog.next_page, method, request, answer)
             if following is None:
                 whole.pop("nextPageToken", None)
                 break

@@ -10,6 +10,7 @@ import functools
 import io
 import json
 import re
+import threading
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -76,7 +77,8 @@ class Catalog:
 
     def __init__(self, root_url: str | None = None) -> None:
         self._root_url = root_url
-        self._api = functools.lru_cache(DOCUMENTS)(self._load)
+        self._read = functools.lru_cache(DOCUMENTS)(self._load)
+        self._reading = threading.Lock()  # one document at a time, and each of them once
 
     @functools.cached_property
     def names(self) -> dict[str, tuple[str, str]]:
@@ -176,6 +178,10 @@ class Catalog:
         for part in method.path[:-1]:
             resource = getattr(resource, part)()
         return resource
+
+    def _api(self, api: str, version: str) -> Api:
+        with self._reading:
+            return self._read(api, version)
 
     def _load(self, api: str, version: str) -> Api:
         from googleapiclient.discovery_cache import (  # type: ignore[import-untyped]  # noqa: PLC0415

@@ -14,6 +14,7 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping
+from concurrent.futures import Executor
 from datetime import UTC
 from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakValueDictionary
@@ -76,10 +77,11 @@ class Token(msgspec.Struct, frozen=True):
 class Tokens:
     """Tokens by whom and what they are for, each got when it is needed and kept while it is good.
 
-    They are in this process only, never written down.
+    They are in this process only, never written down. Google's library blocks, so it has threads.
     """
 
-    def __init__(self, timeout: float = 60.0) -> None:
+    def __init__(self, threads: Executor, timeout: float = 60.0) -> None:
+        self._threads = threads
         self._timeout = timeout
         self._kept: dict[Place, Token] = {}
         # One of them is there while somebody waits for the token.
@@ -97,7 +99,10 @@ class Tokens:
         async with lock:  # one asks for all who wait
             kept = self._kept.get(place)
             if kept is None or not kept.is_good:
-                kept = await asyncio.to_thread(self._asked, operation, key, subject, scopes)
+                loop = asyncio.get_running_loop()
+                kept = await loop.run_in_executor(
+                    self._threads, self._asked, operation, key, subject, scopes
+                )
                 self._keep(place, kept)
             return kept
 

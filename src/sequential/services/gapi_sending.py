@@ -1,5 +1,6 @@
 """Sending what Google's client has made ready, and reading what comes back."""
 
+import asyncio
 import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from sequential.services.outgoing import Outgoing, nonsense, refused
 if TYPE_CHECKING:
     from googleapiclient.http import HttpRequest  # type: ignore[import-untyped]
 
+LARGE = 1024 * 1024  # bytes; larger answers are read beside the event loop
 LONGEST_URL = 2048  # characters; longer ones are sent as a form
 _TOO_FAST = frozenset({"rateLimitExceeded", "userRateLimitExceeded"})
 
@@ -55,6 +57,8 @@ class Sender:
         else:
             verb, url, headers, body = _as_sent(request)
             answer = await self._send(method, verb, url, headers, body, access)
+        if len(answer.body) > LARGE:
+            return await asyncio.to_thread(_value, method, request, answer)
         return _value(method, request, answer)
 
     async def close(self) -> None:

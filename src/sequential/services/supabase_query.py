@@ -132,8 +132,10 @@ def query_of(client: "AsyncPostgrestClient", steps: Sequence[Step], rules: Rules
     if first.name == "rpc":
         function, params = rules.check_function(_first(first)), _params(first)
         _, options = _options(first, _MODIFIERS["rpc"], from_=2)
-        builder: Any = client.rpc(function, params, **options)
         name, is_read = f"rpc {function}", bool(options.get("get") or options.get("head"))
+        if is_read and (clash := _RESERVED & params.keys()):  # they would go into the URL
+            invalid(f"a parameter {min(clash)!r} cannot be sent with get: leave get out")
+        builder: Any = client.rpc(function, params, **options)
     else:
         if first.name not in ("from_", "table"):
             invalid(f"a chain begins with from or rpc, not with {first.name}")
