@@ -12,6 +12,7 @@ that arguments are written as `core.values` does; results always are.
 
 import asyncio
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -19,6 +20,13 @@ from litestar import Litestar, Request, Response, Router
 from litestar.connection import ASGIConnection
 from litestar.di import NamedDependency, Provide
 from litestar.handlers.base import BaseRouteHandler
+from litestar.openapi.spec import (
+    OpenAPIMediaType,
+    OpenAPIType,
+    Operation,
+    RequestBody,
+    Schema,
+)
 from litestar.params import FromPath
 from litestar.types import Message, Scope
 
@@ -51,6 +59,29 @@ FAILURES = {
     **either(501, ErrorBody, "the service needs packages that are not installed"),
     **either(504, ErrorBody, "the service took too long; try again"),
 }
+
+
+_ANY = Schema()
+_CALL = Schema(
+    type=OpenAPIType.OBJECT,
+    description="a method with its arguments, or a chain as the original's clients record it",
+    properties={
+        "method": Schema(type=OpenAPIType.STRING, examples=["users.messages.list"]),
+        "args": Schema(type=OpenAPIType.ARRAY, items=_ANY),
+        "kwargs": Schema(type=OpenAPIType.OBJECT),
+        "chain": Schema(type=OpenAPIType.ARRAY, items=Schema(type=OpenAPIType.OBJECT)),
+        "service": Schema(type=OpenAPIType.STRING, description="for /api/sdk-proxy"),
+    },
+)
+
+
+@dataclass
+class CallOperation(Operation):
+    """A handler that reads the body itself, as its errors have a shape of their own."""
+
+    def __post_init__(self) -> None:
+        content = {"application/json": OpenAPIMediaType(schema=_CALL)}
+        self.request_body = RequestBody(content=content, required=True)
 
 
 class ServiceState(msgspec.Struct, frozen=True):
@@ -144,6 +175,7 @@ async def service_health(offer: TheOffer, name: FromPath[str]) -> Response[Servi
     status_code=200,
     summary="Call a method of a service",
     responses=FAILURES,
+    operation_class=CallOperation,
     within_limits=True,
 )
 async def call_service(request: AnyRequest, offer: TheOffer, name: FromPath[str]) -> Response[Any]:
@@ -156,6 +188,7 @@ async def call_service(request: AnyRequest, offer: TheOffer, name: FromPath[str]
     status_code=200,
     summary="Call a service, as the original's client",
     responses=FAILURES,
+    operation_class=CallOperation,
     within_limits=True,
 )
 async def proxy_service(request: AnyRequest, offer: TheOffer, name: FromPath[str]) -> Response[Any]:
@@ -168,6 +201,7 @@ async def proxy_service(request: AnyRequest, offer: TheOffer, name: FromPath[str
     status_code=200,
     summary="Call a service that the body names",
     responses=FAILURES,
+    operation_class=CallOperation,
     within_limits=True,
 )
 async def proxy_any(request: AnyRequest, offer: TheOffer) -> Response[Any]:
