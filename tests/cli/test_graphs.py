@@ -83,7 +83,7 @@ def test_another_is_refused_and_nothing_is_changed(order: Project, command: str)
     done = order(command, run_id, "APROVE")
     assert (done.code, done.out) == (2, "")
     assert "does not accept the event APROVE" in done.err
-    assert "it accepts APPROVE, REJECT" in done.err
+    assert "it accepts APPROVE, REJECT (did you mean APPROVE?)" in done.err
     assert order.ok("show", "order", run_id, "--json").json == before
 
 

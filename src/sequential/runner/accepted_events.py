@@ -1,5 +1,6 @@
 """Which events from outside the state graph of a run accepts at the moment."""
 
+import difflib
 from collections.abc import Sequence
 
 from sequential.core import values
@@ -10,6 +11,7 @@ from sequential.runner.open_calls import EVENT
 from sequential.storage.base import StorageAdapter
 
 RESERVED = "xstate."  # what names of the machine's own events begin with
+LONGEST = 60  # characters of a name for which a near one is looked for
 
 
 async def accepted_events(storage: StorageAdapter, run: TaskRun) -> list[str]:
@@ -63,7 +65,9 @@ async def check_accepted(storage: StorageAdapter, run: TaskRun, name: str) -> No
     if run.status.is_final or takes(accepted, name):
         return
     place = f" in {run.where.function}" if run.where and run.where.function else ""
-    instead = f"it accepts {', '.join(accepted)}" if accepted else "it accepts no event now"
+    near = difflib.get_close_matches(name, accepted, n=1) if len(name) <= LONGEST else []
+    meant = f" (did you mean {near[0]}?)" if near else ""
+    instead = f"it accepts {', '.join(accepted)}{meant}" if accepted else "it accepts no event now"
     raise InvalidTransitionError(
         f"run {run.id} of {run.task_identifier} does not accept the event {name}{place}: {instead}"
     )
