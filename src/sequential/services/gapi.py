@@ -213,7 +213,7 @@ class GapiService(LocalService):
         method: Method = await self._in_thread(self._catalog.method, name)
         options, params = _split(name, given)
         request = await self._in_thread(self._catalog.request, method, params)
-        if options.all_pages and not self._catalog.has_pages(method):
+        if options.all_pages and not await self._in_thread(self._catalog.has_pages, method):
             raise _wrong(name, "it has no pages: leave all_pages out")
         key = await key_from(method.operation, context.secrets)
         owner = params.get("userId") if method.api == "gmail" else None
