@@ -16,7 +16,7 @@ from sequential.services.base import CallContext, CallError, Secret, TryAgain
 from sequential.services.local import LocalService
 from sequential.web.app import create_app
 from sequential.web.door import Door
-from sequential.web.services_app import LARGEST_BODY, create_services_app, services_router
+from sequential.web.services_app import LARGEST_BODY, create_services_app
 
 
 class Guarded(LocalService):
@@ -334,7 +334,6 @@ async def test_as_a_part_of_the_server(engine: Engine) -> None:
     _, of_crm = await engine.tokens.create("crm only", "operate", limits=limits["crm"])
     _, of_mail = await engine.tokens.create("mail only", "operate", limits=limits["mail"])
     app = create_app(engine, drive=False)
-    app.register(services_router())
     transport = httpx.ASGITransport(cast("Any", app), client=("127.0.0.1", 5000))
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:3000") as client:
         body = {"method": "users.find", "args": ["a"]}

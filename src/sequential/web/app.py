@@ -22,6 +22,7 @@ from sequential.web.errors import EXCEPTION_HANDLERS
 from sequential.web.front import Application, guard
 from sequential.web.hub import Hub
 from sequential.web.openapi import openapi, openapi_config
+from sequential.web.services_app import services_router
 from sequential.web.settings import ServerSettings
 
 API = "/api/v1"
@@ -54,7 +55,7 @@ def create_app(
         return await house.open()
 
     return Application(
-        route_handlers=[api, openapi, *original.HANDLERS],
+        route_handlers=[api, openapi, *original.HANDLERS, services_router()],
         dependencies={
             "engine": Provide(engine_of),
             "settings": Provide(settings_of, sync_to_thread=False),
