@@ -39,14 +39,14 @@ MAY_IMPORT = {
     },
     "runner": {
         *("core", "errors", "runner", "config", "services.http_settings"),
+        # What is wrong with a task's code, which its runtime knows without running it.
+        *("runtimes.sandbox.dry_run", "runtimes.native.dry_run"),
         "storage.folder_task_files",  # the files that `sync-tasks` copies, whatever the store
         *(f"{family}.{door}" for family in FAMILIES for door in ("base", "registry")),
     },
-    # The command line asks the runner for everything but the dry run, which belongs to no run.
     "cli": {
         *("cli", "runner", "config", "core", "errors", "web"),
         *("services.base", "services.describe"),  # what a call brings, what a service tells
-        *("runtimes.sandbox.dry_run", "runtimes.native.dry_run"),
     },
     # The library entrances use the doors of all that the runner uses, and the runner itself.
     "flow": {

@@ -1,7 +1,6 @@
 """`run` and `resume`: what they print, where, and how they exit."""
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -308,21 +307,6 @@ async def slow():
 def test_the_log_reaches_a_pipe_as_it_was_printed(project: Project, start: Start) -> None:
     project.task("one", "def one():\n    print('\\x1b[31mred\\x1b[0m', end='')\n    print('a')\n")
     assert start("run", "one").wait().err.splitlines()[0] == "\x1b[31mred\x1b[0ma"
-
-
-def test_a_one_call_task_runs_within_0_7_seconds(project: Project, api: HttpApi) -> None:
-    """Best of three, with compiled modules, as in an installed package."""
-    project.task("one", f'async def one():\n    return (await fetch("{api.url}/json/1")).json()\n')
-    script = Path(sys.executable).with_name("sequential")
-    environment = os.environ | {"PYTHONPYCACHEPREFIX": str(project.folder / "compiled")}
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    subprocess.run([script, "run", "one"], check=True, capture_output=True, env=environment)
-    took = []
-    for _ in range(3):
-        started = time.monotonic()
-        subprocess.run([script, "run", "one"], check=True, capture_output=True, env=environment)
-        took.append(time.monotonic() - started)
-    assert min(took) < 0.7
 
 
 @pytest.mark.parametrize("store", ["folder", "sqlite"])

@@ -3,36 +3,38 @@
 import sys
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from sequential.cli import output
 from sequential.cli.inputs import read_input
 from sequential.cli.project import Project
 from sequential.core.inputs import check_input
 from sequential.core.model import TaskFunction
-from sequential.core.policy import config_problems
 from sequential.errors import ConfigError, InvalidInputError
 
 if TYPE_CHECKING:
+    from sequential.runner.checking import TaskProblem
     from sequential.runner.engine import Engine
-    from sequential.runtimes.sandbox.dry_run import Problem
 
 
 def check_task(project: Project, name: str, given: str | None, *, as_json: bool) -> int:
     """Print all problems of code.py, config.json and the input; the exit code says if any is."""
+    from sequential.runner.checking import TaskProblem, task_problems
+
     value = None if given is None else read_input(given)
 
-    async def check(engine: "Engine") -> "tuple[TaskFunction, list[dict[str, Any]]]":
+    async def check(engine: "Engine") -> "tuple[TaskFunction, list[TaskProblem]]":
         task = await engine.get_task(name)
-        return task, code_problems(project, engine, task)
+        return task, task_problems(task, engine.services)
 
     try:
-        task, problems = project.with_engine(check, task=name)
+        task, found = project.with_engine(check, task=name)
     except ConfigError as error:
         if f"{name}/config.json" not in str(error):
             raise
-        task, problems = None, [_problem("", str(error))]
+        task, found = None, [TaskProblem(file="", message=str(error))]
+    problems = [shown(project, name, one) for one in found]
     if task:
-        config_file = str(project.task_file(name, "config.json"))
-        problems += [_problem(config_file, message) for message in config_problems(task.config)]
         problems += _of_input(project, task, value)
     if as_json:
         output.document(problems)
@@ -41,60 +43,10 @@ def check_task(project: Project, name: str, given: str | None, *, as_json: bool)
     return 1 if any(problem["severity"] != "note" for problem in problems) else 0
 
 
-def code_problems(project: Project, engine: "Engine", task: TaskFunction) -> list[dict[str, Any]]:
-    """What is wrong with the code of a task, and with its graph if it has one."""
-    file = str(project.task_file(task.identifier, task.filename))
-    graph, handlers = _graph_problems(project, task)
-    problems = _problems(engine, task, handlers)
-    return graph + [
-        _problem(
-            file,
-            p.message,
-            line=p.line,
-            column=p.column,
-            instead=p.instead,
-            severity=p.severity,
-        )
-        for p in problems
-    ]
-
-
-def _graph_problems(
-    project: Project, task: TaskFunction
-) -> "tuple[list[dict[str, Any]], list[str] | None]":
-    """What is wrong with a graph, and the names of its handlers; None for a task without one."""
-    if task.config.graph is None:
-        return [], None
-    from sequential.core.statechart.problems import GraphError
-    from sequential.core.task_graph import machine_of
-
-    file = str(project.task_file(task.identifier, "graph.json"))
-    try:
-        machine = machine_of(task.config.graph, task.code, task.identifier)
-    except GraphError as error:
-        found, handlers = error.problems, []
-    else:
-        found = (*machine.warnings, *machine.notes)
-        handlers = [one.handler for one in machine.chart.invocations.values() if one.handler]
-    return [_problem(file, str(one), severity=one.level) for one in found], handlers
-
-
-def _problems(engine: "Engine", task: TaskFunction, handlers: list[str] | None) -> "list[Problem]":
-    """What the runtime of a task has to say about its code."""
-    from sequential.runtimes.native.dry_run import dry_run as dry_run_native
-    from sequential.runtimes.sandbox.dry_run import dry_run
-
-    names = [field.name for field in task.config.inputs]
-    if task.config.runtime == "native":
-        return dry_run_native(task.code, task=task.identifier, input_names=names, handlers=handlers)
-    services = _services(engine, task)
-    return dry_run(
-        task.code,
-        task=task.identifier,
-        input_names=names,
-        services=services,
-        handlers=handlers,
-    )
+def shown(project: Project, task: str, problem: "TaskProblem") -> dict[str, Any]:
+    """A problem with its file as a path to open."""
+    file = str(project.task_file(task, problem.file)) if problem.file else ""
+    return {**msgspec.structs.asdict(problem), "file": file}
 
 
 def place(problem: dict[str, Any]) -> str:
@@ -102,41 +54,15 @@ def place(problem: dict[str, Any]) -> str:
     return ":".join(str(problem[k]) for k in ("file", "line", "column") if problem[k])
 
 
-def _services(engine: "Engine", task: TaskFunction) -> dict[str, list[str]]:
-    """The services the task may call, with their methods."""
-    methods: dict[str, list[str]] = {}
-    for dotted in engine.services.methods(task.config.allow, task.code):
-        service, _, method = dotted.partition(".")
-        methods.setdefault(service, []).append(method)
-    return methods
-
-
-def _problem(
-    file: str,
-    message: str,
-    *,
-    line: int | None = None,
-    column: int | None = None,
-    instead: str = "",
-    severity: str = "error",
-) -> dict[str, Any]:
-    return {
-        "file": file,
-        "line": line,
-        "column": column,
-        "message": message,
-        "instead": instead,
-        "severity": severity,
-    }
-
-
 def _of_input(project: Project, task: TaskFunction, value: Any) -> list[dict[str, Any]]:
+    from sequential.runner.checking import TaskProblem
+
     if value is None:
         return []
     try:
         check_input(task.config, value, project.settings.defaults)
     except InvalidInputError as error:
-        return [_problem("--input", str(error))]
+        return [msgspec.structs.asdict(TaskProblem(file="--input", message=str(error)))]
     return []
 
 

@@ -124,19 +124,17 @@ def _copy(
     dry_run: bool,
     as_json: bool,
 ) -> int:
-    from sequential.cli.check import code_problems, place
+    from sequential.cli.check import place, shown
     from sequential.config import masked
+    from sequential.runner.checking import hinders
     from sequential.runner.task_sync import Report, TaskSync
 
     store = masked(project.settings.adaptor)
 
     async def copy(engine: "Engine") -> "Report":
         def check(task: "TaskFunction") -> list[str]:
-            # Of Python only the sandbox's subset is checked; graphs are, whatever drives handlers.
-            if task.config.runtime != "sandbox" and task.config.graph is None:
-                return []
-            found = code_problems(project, engine, task)
-            return [f"{place(p)}: {p['message']}" for p in found if p["severity"] == "error"]
+            found = [shown(project, task.identifier, p) for p in hinders(task, engine.services)]
+            return [f"{place(p)}: {p['message']}" for p in found]
 
         folder = project.settings.tasks
         sync = TaskSync(folder, engine.storage, now=engine.now(), check=check, dry_run=dry_run)
