@@ -243,8 +243,7 @@ class Connection:
             size += len(piece)
             if size > self._largest:
                 raise BadAnswerError(
-                    f"the server's answer has more than {self._largest} bytes: ask for less, or "
-                    "give the client a higher `largest`"
+                    f"the server's answer has more than {self._largest} bytes: ask for less at a time"
                 )
         return b"".join(pieces)
 
