@@ -243,7 +243,7 @@ class Connection:
             size += len(piece)
             if size > self._largest:
                 raise BadAnswerError(
-                    f"the server's answer has more than {self._largest} bytes: ask for less at a time"
+                    f"the server's answer has more than {self._largest} bytes: ask for less"
                 )
         return b"".join(pieces)
 
