@@ -1,6 +1,7 @@
 """`serve` in a process of its own, on a free port, in a project that is a folder."""
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -25,7 +26,7 @@ async def echo(value=None):
 """
 
 
-def new_project(folder: Path, tasks: dict[str, str]) -> Path:
+def new_project(folder: Path, tasks: dict[str, str], **configs: dict[str, Any]) -> Path:
     """Make a folder a project with these tasks, and a service `tool` with the method `echo`."""
     (folder / ".sequentialrc.json").write_text("{}")
     (folder / "services").mkdir()
@@ -34,6 +35,7 @@ def new_project(folder: Path, tasks: dict[str, str]) -> Path:
         place = folder / "tasks" / name
         place.mkdir(parents=True)
         (place / "code.py").write_text(code)
+        (place / "config.json").write_text(json.dumps({"name": name, **configs.get(name, {})}))
     return folder
 
 
