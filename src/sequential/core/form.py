@@ -27,7 +27,7 @@ _OF_TYPE = {
     "boolean": set[str](),
 }
 _OF_TYPE["integer"] = _OF_TYPE["number"]
-_FORMATS = ("date", "email", "textarea", "uri")
+_FORMATS = ("date", "email", "textarea")
 _TEXTS = ("title", "description")
 _LENGTHS = ("minLength", "maxLength")
 _BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")

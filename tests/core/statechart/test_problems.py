@@ -25,6 +25,8 @@ def state(**more: Any) -> Graph:
             ('$.initial: initial state "strat" does not exist; '
             'states here: start, b (did you mean "start"?)'),
         ),
+        ({"initial": "a"}, '$.initial: there is no state "a": add it to "states"'),
+        ({"initial": "a", "states": {}}, '$.initial: there is no state "a": add it to "states"'),
         ({"type": "final"}, "$: the machine itself cannot be a final state"),
         ({"id": 7}, '$: "id" must be a text, this is a number'),
         ({"states": []}, "$.states: must be an object of states by name"),

@@ -115,7 +115,10 @@ def _initial(draft: Draft, state: State, spec: dict[str, Any]) -> None:
     initial = spec.get("initial")
     where = f"{state.where}.initial"
     if state.type != "compound":
-        if initial is not None:
+        if initial is not None and state.is_atomic and state.parent is None:
+            missing = f'there is no state {quoted(initial)}: add it to "states"'
+            draft.problems.error(where, missing)
+        elif initial is not None:
             draft.problems.warning(where, f"has no meaning on {a(state.type)} state")
         return
     if not state.children:
