@@ -33,8 +33,9 @@ def openapi_config() -> OpenAPIConfig:
 
 @get("/api/v1/openapi.json", role="public", include_in_schema=False, sync_to_thread=False)
 def openapi(request: Request[Any, Any, Any]) -> dict[str, Any]:
-    """The OpenAPI document of this server."""
-    return document(request.app)
+    """The OpenAPI document of this server, which may be mounted in another application."""
+    servers = [{"url": request.scope.get("root_path") or "/"}]
+    return {**document(request.app), "servers": servers}
 
 
 def document(app: Litestar) -> dict[str, Any]:
