@@ -1,6 +1,7 @@
 """The service "supabase" with a real PostgREST before a real PostgreSQL."""
 
 import contextlib
+import random
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -383,3 +384,49 @@ async def test_slow_absent_and_babbling_servers(api: HttpApi) -> None:
 
 def _split(call: tuple[str, dict[str, Any]]) -> tuple[str, list[Any], dict[str, Any]]:
     return call[0], [], call[1]
+
+
+def columns(draw: random.Random, depth: int = 0) -> str:
+    """Something to select from another table, spelled in one of many ways, some of them wrong."""
+    name = draw.choice('salaries people tickets salaries_person_fkey person "salaries"'.split())
+    before = draw.choice(["", "a:", "...", '"x":', '"(":', "people:", '"a\\":people":'])
+    hint = draw.choice(["", "!inner", "!salaries_person_fkey", '!"people"', "!people!inner"])
+    inner = draw.choice(["*", "amount", "", "id", "count()", "amount.sum()"])
+    if depth < 2 and draw.random() < 0.4:
+        inner = columns(draw, depth + 1)
+    text = f"{before}{name}{hint}({inner})"
+    if draw.random() < 0.2:
+        place = draw.randrange(len(text))
+        text = text[:place] + draw.choice('"\\!:(),. ') + text[place:]
+    return text
+
+
+async def test_no_spelling_reaches_a_table_that_is_not_listed(
+    project: SupabaseProject, context: CallContext
+) -> None:
+    """What the rule accepts is asked of PostgREST, and a part of what it refuses, too."""
+    project.apply("update salaries set amount = 424242")
+    draw, listed = random.Random(20261121), Rules(frozenset({"people", "tickets"}))
+    supabase = SupabaseService(Rules(frozenset({"*"})), project.url)
+    answered = shown = 0
+    for number in range(2000):
+        text = columns(draw)
+        try:
+            listed.check_columns(text)
+            is_accepted = True
+        except CallError:
+            is_accepted = False
+        if not is_accepted and number % 4:
+            continue
+        given = {"table": draw.choice(["people", "tickets"]), "columns": text}
+        try:
+            answer = await supabase.call("table.select", [], given, context)
+        except CallError:
+            continue
+        if "424242" in repr(answer):
+            assert not is_accepted, text
+            shown += 1
+        answered += is_accepted
+    await supabase.close()
+    assert answered > 10  # what is fine is not refused
+    assert shown > 0  # and something was there to be found
