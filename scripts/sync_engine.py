@@ -187,6 +187,7 @@ class Part(NamedTuple):
     name: str
     attribute: str
     head: str
+    base: str = ""  # a class whose methods it has as well
 
 
 class Twin(NamedTuple):
@@ -201,7 +202,7 @@ SYNC_ENGINE = Twin(
     TARGET,
     HEAD,
     (
-        Part("runner.engine", "Engine", "_engine", ENGINE),
+        Part("runner.engine", "Engine", "_engine", ENGINE, base="runner.catalogue.Catalogue"),
         Part("runner.run_handle", "Run", "_run", RUN),
         Part("runner.keystore", "Keystore", "_keystore", KEYS),
         Part("runner.schedules", "Schedules", "_schedules", SCHEDULES),
@@ -242,12 +243,15 @@ def written(module: Twin = SYNC_ENGINE) -> str:
     """The module as it should be."""
     classes, origins = "", {"weakref": "import weakref", "Self": "from typing import Self"}
     for part in module.parts:
-        tree = ast.parse((PACKAGE / part.module.replace(".", "/")).with_suffix(".py").read_text())
-        origins |= dict(imported(tree))
+        methods = []
+        for place in filter(None, (part.base, f"{part.module}.{part.name}")):
+            home, _, name = place.rpartition(".")
+            tree = ast.parse((PACKAGE / home.replace(".", "/")).with_suffix(".py").read_text())
+            origins |= dict(imported(tree))
+            kind = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == name)
+            methods += [twin(method, part.attribute) for method in public(kind)]
         origins[part.name] = f"from sequential.{part.module} import {part.name}"
-        kind = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == part.name)
-        twins = "\n\n".join(twin(method, part.attribute) for method in public(kind))
-        classes += part.head + twins + "\n"
+        classes += part.head + "\n\n".join(methods) + "\n"
     origins |= {
         "Iterator": "from collections.abc import Iterator",
         "LoopThread": "from sequential.runner.loop_thread import LoopThread",

@@ -92,29 +92,6 @@ class SyncEngine:
         """The schedules of the store."""
         return SyncSchedules(self._loop, self._engine.schedules)
 
-    @staticmethod
-    def adapters() -> list[str]:
-        """The names of the storage adapters there are."""
-        return Engine.adapters()
-
-    @property
-    def backend(self) -> str:
-        """What kind of store this is, as in `sqlite`."""
-        return self._engine.backend
-
-    @property
-    def is_open(self) -> bool:
-        """Whether it has its parts: inside of `async with`."""
-        return self._engine.is_open
-
-    def end(self) -> None:
-        """Park what is being driven and end the sandbox processes; all else may still be used."""
-        self._loop.call(self._engine.end())
-
-    def stop(self) -> None:
-        """Park every run as soon as possible; `run` and `resume` then return the suspended run."""
-        self._loop.do(self._engine.stop)
-
     def store_task(self, name: str, code: str, config: TaskConfig) -> TaskFunction:
         """Create a task or replace its code and policy; runs in flight keep what they have."""
         return self._loop.call(self._engine.store_task(name, code, config))
@@ -156,6 +133,106 @@ class SyncEngine:
             )
         )
 
+    def create_once(
+        self,
+        task: str,
+        input: Mapping[str, Any] | None = None,
+        *,
+        id: str | None = None,
+        priority: int = 0,
+        delay: float = 0.0,
+        within: Sequence[Bounds] = (),
+    ) -> tuple[TaskRun, bool]:
+        """Write a run without driving it, and say whether it is new; `id` is as for `start`."""
+        return self._loop.call(
+            self._engine.create_once(
+                task, input, id=id, priority=priority, delay=delay, within=within
+            )
+        )
+
+    def get_run(self, run_id: str) -> TaskRun:
+        """A run by its full id; raises `RunNotFoundError`."""
+        return self._loop.call(self._engine.get_run(run_id))
+
+    def find_run(self, prefix: str, task: str | None = None) -> TaskRun:
+        """The run whose id begins with `prefix`, among those of `task` if one is given.
+
+        Raises `RunNotFoundError`, and `AmbiguousRunError` that lists the runs it could be.
+        """
+        return self._loop.call(self._engine.find_run(prefix, task))
+
+    def list_runs(
+        self,
+        task: str | None = None,
+        *,
+        limit: int | None = None,
+        before: str | None = None,
+        status: Status | Sequence[Status] | None = None,
+        parent: str | None = None,
+        unfinished: bool = False,
+    ) -> list[TaskRun]:
+        """Runs, newest first, from behind the id `before` on; without large inputs and results.
+
+        The runs of a graph's handlers are parts of its run, and are not listed here.
+        """
+        return self._loop.call(
+            self._engine.list_runs(
+                task,
+                limit=limit,
+                before=before,
+                status=status,
+                parent=parent,
+                unfinished=unfinished,
+            )
+        )
+
+    def list_children(self, run_id: str) -> list[TaskRun]:
+        """The runs that a run's `run_task` or its graph's states have started, oldest first."""
+        return self._loop.call(self._engine.list_children(run_id))
+
+    def list_damaged(self) -> list[str]:
+        """One line for each run that is left out of lists because its files are damaged."""
+        return self._loop.call(self._engine.list_damaged())
+
+    def is_driven(self, run: TaskRun) -> bool:
+        """Whether some process drives this run at the moment."""
+        return self._loop.call(self._engine.is_driven(run))
+
+    def list_calls(self, run_id: str) -> list[StackRun]:
+        """All calls of a run, in order."""
+        return self._loop.call(self._engine.list_calls(run_id))
+
+    def get_log(self, run_id: str) -> list[LogLine]:
+        """What a run has printed."""
+        return self._loop.call(self._engine.get_log(run_id))
+
+    def now(self) -> str:
+        """The time on the engine's clock, as records have it."""
+        return self._loop.do(self._engine.now)
+
+    @staticmethod
+    def adapters() -> list[str]:
+        """The names of the storage adapters there are."""
+        return Engine.adapters()
+
+    @property
+    def backend(self) -> str:
+        """What kind of store this is, as in `sqlite`."""
+        return self._engine.backend
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has its parts: inside of `async with`."""
+        return self._engine.is_open
+
+    def end(self) -> None:
+        """Park what is being driven and end the sandbox processes; all else may still be used."""
+        self._loop.call(self._engine.end())
+
+    def stop(self) -> None:
+        """Park every run as soon as possible; `run` and `resume` then return the suspended run."""
+        self._loop.do(self._engine.stop)
+
     def start(
         self,
         task: str | Callable[..., Any],
@@ -175,23 +252,6 @@ class SyncEngine:
         return SyncRun(
             self._loop,
             self._loop.call(self._engine.start(task, input, id=id, priority=priority, delay=delay)),
-        )
-
-    def create_once(
-        self,
-        task: str,
-        input: Mapping[str, Any] | None = None,
-        *,
-        id: str | None = None,
-        priority: int = 0,
-        delay: float = 0.0,
-        within: Sequence[Bounds] = (),
-    ) -> tuple[TaskRun, bool]:
-        """Write a run without driving it, and say whether it is new; `id` is as for `start`."""
-        return self._loop.call(
-            self._engine.create_once(
-                task, input, id=id, priority=priority, delay=delay, within=within
-            )
         )
 
     def get(self, run_id: str) -> "SyncRun":
@@ -299,66 +359,6 @@ class SyncEngine:
             ]
 
         return self._loop.call(listed())
-
-    def now(self) -> str:
-        """The time on the engine's clock, as records have it."""
-        return self._loop.do(self._engine.now)
-
-    def get_run(self, run_id: str) -> TaskRun:
-        """A run by its full id; raises `RunNotFoundError`."""
-        return self._loop.call(self._engine.get_run(run_id))
-
-    def find_run(self, prefix: str, task: str | None = None) -> TaskRun:
-        """The run whose id begins with `prefix`, among those of `task` if one is given.
-
-        Raises `RunNotFoundError`, and `AmbiguousRunError` that lists the runs it could be.
-        """
-        return self._loop.call(self._engine.find_run(prefix, task))
-
-    def list_runs(
-        self,
-        task: str | None = None,
-        *,
-        limit: int | None = None,
-        before: str | None = None,
-        status: Status | Sequence[Status] | None = None,
-        parent: str | None = None,
-        unfinished: bool = False,
-    ) -> list[TaskRun]:
-        """Runs, newest first, from behind the id `before` on; without large inputs and results.
-
-        The runs of a graph's handlers are parts of its run, and are not listed here.
-        """
-        return self._loop.call(
-            self._engine.list_runs(
-                task,
-                limit=limit,
-                before=before,
-                status=status,
-                parent=parent,
-                unfinished=unfinished,
-            )
-        )
-
-    def list_children(self, run_id: str) -> list[TaskRun]:
-        """The runs that a run's `run_task` or its graph's states have started, oldest first."""
-        return self._loop.call(self._engine.list_children(run_id))
-
-    def list_damaged(self) -> list[str]:
-        """One line for each run that is left out of lists because its files are damaged."""
-        return self._loop.call(self._engine.list_damaged())
-
-    def is_driven(self, run: TaskRun) -> bool:
-        """Whether some process drives this run at the moment."""
-        return self._loop.call(self._engine.is_driven(run))
-
-    def list_calls(self, run_id: str) -> list[StackRun]:
-        """All calls of a run, in order."""
-        return self._loop.call(self._engine.list_calls(run_id))
-
-    def get_log(self, run_id: str) -> list[LogLine]:
-        """What a run has printed."""
-        return self._loop.call(self._engine.get_log(run_id))
 
 
 class SyncRun:

@@ -1,6 +1,7 @@
 """The OpenAPI document of the server: what the framework finds out, and what it cannot know."""
 
 from collections.abc import Iterator
+from importlib.metadata import version
 from typing import Any
 
 import msgspec
@@ -8,10 +9,11 @@ from litestar import Litestar, Request
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, Reference, SecurityScheme
+from litestar.types import HTTPScope
 
-from sequential import __version__
 from sequential.web.handlers import get
 
+_PATH = "/api/v1/openapi.json"
 _REFERENCE = "#/components/schemas/"
 _SECURITY_SCHEMES: dict[str, SecurityScheme | Reference] = {
     "bearer": SecurityScheme("http", scheme="bearer", description="a token"),
@@ -23,7 +25,7 @@ def openapi_config() -> OpenAPIConfig:
     """What the framework has to know of the document."""
     return OpenAPIConfig(
         title="sequential-ecosystem",
-        version=__version__,
+        version=version("sequential-ecosystem"),
         path="/openapi",
         render_plugins=[JsonRenderPlugin(path="/schema.json")],
         components=Components(security_schemes=_SECURITY_SCHEMES),
@@ -31,11 +33,17 @@ def openapi_config() -> OpenAPIConfig:
     )
 
 
-@get("/api/v1/openapi.json", role="public", include_in_schema=False, sync_to_thread=False)
+@get(_PATH, role="public", include_in_schema=False, sync_to_thread=False)
 def openapi(request: Request[Any, Any, Any]) -> dict[str, Any]:
     """The OpenAPI document of this server, which may be mounted in another application."""
-    servers = [{"url": request.scope.get("root_path") or "/"}]
-    return {**document(request.app), "servers": servers}
+    return {**document(request.app), "servers": [{"url": _place(request.scope) or "/"}]}
+
+
+def _place(scope: HTTPScope) -> str:
+    """Where the server is mounted; not every framework that mounts it says so."""
+    asked = scope["raw_path"].decode("latin-1").partition("?")[0]
+    is_told = not asked.endswith(_PATH) or asked.startswith("//")
+    return scope["root_path"] if is_told else asked.removesuffix(_PATH)
 
 
 def document(app: Litestar) -> dict[str, Any]:

@@ -1,13 +1,13 @@
 """The endpoints of the original's dev server, with the shapes of its requests and replies."""
 
 import asyncio
+from importlib.metadata import version
 from typing import Annotated, Any
 
 import msgspec
 from litestar import Response
 from litestar.params import FromPath, JSONBody, QueryParameter
 
-from sequential import __version__
 from sequential.core import ids, values
 from sequential.core.model import Failure, StackRun, TaskRun
 from sequential.errors import InvalidTransitionError, StorageUnreachableError
@@ -74,7 +74,9 @@ class Health(msgspec.Struct, frozen=True):
 async def about(engine: TheEngine, request: AnyRequest) -> About:
     """Its name, its store, and where things are."""
     paths = sorted(path for path in request.app.openapi_schema.paths or {} if path != "/")
-    return About("sequential-ecosystem", __version__, "python", engine.backend, paths)
+    return About(
+        "sequential-ecosystem", version("sequential-ecosystem"), "python", engine.backend, paths
+    )
 
 
 @get("/health", role="public", summary="Whether the server can do its work")
