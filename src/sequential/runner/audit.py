@@ -43,7 +43,9 @@ class Audit:
     ) -> None:
         """Write an entry. What it tells of has been done, so a store that fails is only logged."""
         now = self._clock.now()
-        key = ids.run_id(int(now.timestamp() * 1000), secrets.token_bytes(10))
+        milliseconds, rest = divmod(now.microsecond, 1000)  # the rest sorts what comes at once
+        entropy = rest.to_bytes(2, "big") + secrets.token_bytes(8)
+        key = ids.run_id(int(now.timestamp()) * 1000 + milliseconds, entropy)
         fields = (actor, action, subject, address, outcome)
         short = [field[:LONGEST].encode(errors="replace").decode() for field in fields]
         entry = AuditEntry(key, times.to_text(now), *short)
