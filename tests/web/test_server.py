@@ -14,6 +14,7 @@ from sequential.core.model import TaskConfig
 from sequential.errors import ConfigError, StorageUnreachableError
 from sequential.runner.engine import Engine
 from sequential.testing.services import FakeService
+from sequential.web import original
 from sequential.web.server import address_of, listening
 from sequential.web.settings import ServerSettings
 from support.live_server import API, PATIENCE, serving
@@ -247,6 +248,20 @@ async def test_a_store_that_cannot_be_reached_is_told_and_comes_back(
     assert well.json()["status"] == "ok"
 
 
+async def test_a_store_that_hangs_is_not_well(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang(_: str) -> Any:
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(original, "SOON_ENOUGH", 0.05)
+    async with serving(engine, drive=False) as live:
+        with monkeypatch.context() as patched:
+            patched.setattr(engine.storage, "get_task_function", hang)
+            assert (await live.client.get("/health")).status_code == 503
+        assert (await live.client.get("/health")).status_code == 200
+
+
 @pytest.fixture
 def postgres() -> Iterator[PostgresServer]:
     try:
@@ -257,7 +272,7 @@ def postgres() -> Iterator[PostgresServer]:
 
 
 async def test_postgresql_may_be_restarted(postgres: PostgresServer) -> None:
-    async with Engine(postgres.url) as engine:
+    async with Engine(f"{postgres.url}&patience=1") as engine:
         await engine.store_task("approval", APPROVAL, TaskConfig("approval"))
         async with serving(engine) as live:
             run = (await live.client.post(f"{API}/runs", json={"task": "approval"})).json()
