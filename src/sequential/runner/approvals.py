@@ -118,6 +118,10 @@ class Approvals:
             raise RunNotFoundError("what this link asks about is not there any more")
         return await self._question(run, event, claim, claim.asked)
 
+    async def given(self, run: TaskRun, question: Question) -> Given | None:
+        """The answer to a question that a run has or had by now."""
+        return await given_answer(self._storage, run, question.answer_id)
+
     async def _question(self, run: TaskRun, event: str, claim: Claim, asked: Asked) -> Question:
         schema = asked.schema
         if schema is None and not run.status.is_final:

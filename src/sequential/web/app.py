@@ -15,7 +15,18 @@ from litestar.di import Provide
 from sequential.errors import SequentialError
 from sequential.runner.engine import Engine
 from sequential.runner.worker import Worker
-from sequential.web import audit, keys, original, runs, stream, tasks, tokens
+from sequential.web import (
+    approvals,
+    audit,
+    keys,
+    original,
+    runs,
+    schedules,
+    stream,
+    tasks,
+    tokens,
+    webhooks,
+)
 from sequential.web.actor import actor_of
 from sequential.web.auth import Gate
 from sequential.web.errors import EXCEPTION_HANDLERS
@@ -43,7 +54,9 @@ def create_app(
     made = engine if isinstance(engine, Engine) else Engine(engine)
     house = House(made, drive=drive, concurrency=concurrency)
     handlers = [*runs.HANDLERS, *stream.HANDLERS, *tasks.HANDLERS, *keys.HANDLERS]
-    handlers += [*tokens.HANDLERS, *audit.HANDLERS]
+    handlers += [*tokens.HANDLERS, *audit.HANDLERS, *schedules.HANDLERS, *webhooks.HANDLERS]
+    handlers += approvals.HANDLERS
+    others = [*original.HANDLERS, *webhooks.PUBLIC_HANDLERS, *approvals.PUBLIC_HANDLERS]
     api = Router(API, route_handlers=handlers)
 
     def settings_of() -> ServerSettings:
@@ -55,7 +68,7 @@ def create_app(
         return await house.open()
 
     return Application(
-        route_handlers=[api, openapi, *original.HANDLERS, services_router()],
+        route_handlers=[api, openapi, *others, services_router()],
         dependencies={
             "engine": Provide(engine_of),
             "settings": Provide(settings_of, sync_to_thread=False),
