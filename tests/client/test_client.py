@@ -254,10 +254,12 @@ async def test_many_wait_and_others_are_not_held_up(client: Client) -> None:
 
 
 async def test_small_answers_come_at_once(client: Client) -> None:
-    begun = time.monotonic()
+    times = []
     for _ in range(30):
+        begun = time.monotonic()
         await client.keys.list()
-    assert time.monotonic() - begun < 30 * 0.03, "is TCP_NODELAY set? An answer takes 1 ms"
+        times.append(time.monotonic() - begun)
+    assert sorted(times)[10] < 0.03, "is TCP_NODELAY set? An answer takes 2 ms, else 40"
 
 
 def test_importing_it_imports_neither_engine_nor_storage_nor_sandbox() -> None:

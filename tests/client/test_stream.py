@@ -153,7 +153,7 @@ async def test_it_comes_back_with_the_last_id() -> None:
     busy = refused(503, "storage_error", "later")
     first, then = streamed(RUN % (1, b"running")), streamed(RUN % (2, b"running"), END)
     with ScriptedServer(first, busy, silent, then, told(200, WHOLE)) as server:
-        news = await news_of(server)
+        news = await news_of(server, deadline=10.0)
     assert [one.status for one in news] == ["running", "running", "completed"]
     assert news[-1].value == 2
     last = [request.headers.get("Last-Event-ID") for request in server.requests]
