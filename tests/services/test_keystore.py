@@ -54,6 +54,19 @@ async def test_secrets_by_namespace(keys: Keystore) -> None:
     assert error.value.failure.type == "LookupError"
 
 
+async def test_the_original_put_the_namespace_first(keys: Keystore) -> None:
+    keystore = KeystoreService(keys, reveal=True)
+    assert await call(keystore, "setKey", "crm", "token", "t1") is True
+    assert await call(keystore, "setKey", "global", "token", "t2") is True
+    assert await keys.get("crm/token") == "t1"
+    assert await call(keystore, "getKey", "crm", "token") == "t1"
+    assert await call(keystore, "getKey", "global", "token") == "t2"
+    assert await call(keystore, "hasKey", "token") is True
+    assert await call(keystore, "deleteKey", "crm", "token") is True
+    with pytest.raises(CallError, match="too many positional arguments"):
+        await call(keystore, "getKey", "crm", "token", "more")
+
+
 async def test_values_are_shown_only_when_the_operator_says_so(
     keys: Keystore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

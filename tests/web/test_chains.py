@@ -51,6 +51,13 @@ def test_the_three_dialects_of_the_original_are_one_call(chain: list[Any]) -> No
     assert wanted({"chain": chain}) == LISTED
 
 
+def test_the_dialect_of_the_originals_keystore() -> None:
+    body = {"action": "getKey", "namespace": "global", "key": "GAPI_KEY"}
+    assert wanted(body) == Wanted("getKey", (), {"namespace": "global", "key": "GAPI_KEY"})
+    with pytest.raises(ChainError):
+        wanted({"action": "__class__"})
+
+
 def test_a_chain_without_arguments_is_a_call_without_any() -> None:
     lasts: list[dict[str, Any]] = [{}, {"args": []}, {"type": "call"}, {"type": "get"}]
     for last in lasts:

@@ -13,9 +13,9 @@ and `getKey` is refused unless the operator has said that secrets may be shown.
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -32,6 +32,7 @@ from sequential.services.base import CallContext, CallError, TryAgain
 from sequential.services.local import LocalService
 
 GLOBAL = "global"
+_POSITIONAL = {"getKey": 1, "hasKey": 1, "deleteKey": 1, "setKey": 2}  # without a namespace
 REVEAL = "KEYSTORE_REVEAL"
 
 
@@ -76,6 +77,17 @@ class KeystoreService(LocalService):
         self.add(self._list, "listKeys", retry="safe")
         self.add(self._namespaces, "listNamespaces", retry="safe")
         self.add(self._time, "getServerTime", retry="safe")
+
+    async def call(
+        self, method: str, args: Sequence[Any], kwargs: Mapping[str, Any], context: CallContext
+    ) -> Any:
+        """Perform one call. With one argument too many the first is the namespace, as in the
+        original: `getKey("global", "token")`.
+        """
+        too_many = len(args) == 1 + _POSITIONAL.get(method, len(args))
+        if too_many and "namespace" not in kwargs:
+            args, kwargs = args[1:], {**kwargs, "namespace": args[0]}
+        return await super().call(method, args, kwargs, context)
 
     async def _get(self, context: CallContext, key: str, namespace: str = GLOBAL) -> str:
         """The value of a secret. It is written into the journal of the run that asks for it."""

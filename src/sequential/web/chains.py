@@ -7,6 +7,8 @@ original's three record a chain of attributes and calls:
     {"chain": [{"property": "admin"}, {"property": "domains"}, {"property": "list", "args": []}]}
     {"chain": [{"type": "get", "property": "admin"}, {"type": "call", "property": "list"}]}
 
+Its keystore knew another one, `{"action": "getKey", "namespace": "global", "key": "GAPI_KEY"}`.
+
 A chain is read, never followed: it comes down to the name of a declared method, so there is no
 object whose attributes could be reached.
 """
@@ -57,6 +59,8 @@ def wanted(body: Any) -> Wanted:
         raise ChainError('send an object: {"method": "<name>", "args": [], "kwargs": {}}')
     if body.get("method") is not None:
         return _canonical(body)
+    if body.get("chain") is None and isinstance(body.get("action"), str):
+        return Wanted(_name(body["action"]), (), {k: v for k, v in body.items() if k != "action"})
     if body.get("chain") is None:
         unknown = sorted(key for key in body if key not in _KEYS)
         known = f"; {unknown[0][:40]!r} is not known here" if unknown else ""
