@@ -39,6 +39,22 @@ def new_project(folder: Path, tasks: dict[str, str], **configs: dict[str, Any]) 
     return folder
 
 
+def memory_of(pid: int) -> int:
+    """What a process has in memory, in bytes."""
+    return int(subprocess.check_output(["ps", "-o", "rss=", "-p", str(pid)])) << 10
+
+
+def children_of(pid: int) -> set[int]:
+    """The processes that a process has started and that are there."""
+    done = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
+    return {int(line) for line in done.stdout.split()}
+
+
+def is_alive(pid: int) -> bool:
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, check=False)
+    return state.stdout.strip() not in (b"", b"Z", b"Zs", b"Z+")
+
+
 class ServerProcess:
     """A server; `url` is where it is. To be ended by its user: see `end`."""
 
