@@ -81,8 +81,10 @@ class KeystoreService(LocalService):
     async def call(
         self, method: str, args: Sequence[Any], kwargs: Mapping[str, Any], context: CallContext
     ) -> Any:
-        """Perform one call. With one argument too many the first is the namespace, as in the
-        original: `getKey("global", "token")`.
+        """Perform one call.
+
+        With one argument too many the first is the namespace, as in `getKey("global", "token")`
+        of the original.
         """
         too_many = len(args) == 1 + _POSITIONAL.get(method, len(args))
         if too_many and "namespace" not in kwargs:
