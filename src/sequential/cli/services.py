@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sequential.cli import output, render
+from sequential.cli import output
 from sequential.cli.project import Project
 from sequential.cli.usage import GroupWithExample, WithExample
 
@@ -53,6 +53,8 @@ def list_command(project: Project, as_json: bool) -> None:
 
     async def load(engine: "Engine") -> list[dict[str, Any]]:
         return [_listed(engine, name) for name in engine.services.names()]
+
+    from sequential.cli import render
 
     found = project.with_engine(load)
     if as_json:
@@ -159,7 +161,7 @@ def call_command(project: Project, name: str, method: str, given: str | None, as
     example="""
     services start
     services start crm gapi --port 3100
-    services start deno-executor task-executor --separate-ports
+    services start deno-executor --separate-ports
     """,
 )
 @click.argument("names", nargs=-1, metavar="[NAME]...")
