@@ -10,7 +10,7 @@ from sequential.core.model import Failure, Frame, LogLine, StackRun, TaskFunctio
 
 if TYPE_CHECKING:
     from sequential.cli.visits import Story
-    from sequential.runner.schedule_records import Scheduled
+    from sequential.core.schedule import Scheduled
 
 
 def run_document(run: TaskRun) -> dict[str, Any]:
@@ -126,8 +126,9 @@ def task_document(
     path: str | None,
     runs: Sequence[TaskRun],
     schedules: Sequence["Scheduled"],
+    webhooks: Sequence["Registered"],
 ) -> dict[str, Any]:
-    """A task, its schedules, how its runs stand, and the newest of them."""
+    """A task, its schedules and webhooks, how its runs stand, and the newest of them."""
     counts: dict[str, int] = {}
     for run in runs:
         counts[str(run.status)] = counts.get(str(run.status), 0) + 1
@@ -144,6 +145,7 @@ def task_document(
         "ttl": config.ttl,
         "concurrency": config.concurrency,
         "schedules": [schedule_document(one) for one in schedules],
+        "webhooks": [webhook_document(one) for one in webhooks],
         "allow": _all_fields(config.allow),
         "limits": _all_fields(config.limits),
         "version": task.version,
@@ -166,6 +168,17 @@ def schedule_document(scheduled: "Scheduled") -> dict[str, Any]:
         "last": scheduled.last,
         "run": scheduled.run,
         "problem": scheduled.problem,
+    }
+
+
+def webhook_document(registered: "Registered", url: str = "") -> dict[str, Any]:
+    """A webhook, where it comes from, and its address, which is a path where no server is known."""
+    return {
+        "task": registered.task,
+        **_all_fields(registered.webhook),
+        "origin": registered.origin,
+        "url": url or registered.path,
+        "problem": registered.problem,
     }
 
 

@@ -12,9 +12,8 @@ from sequential.errors import ScheduleNotFoundError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sequential.core.schedule import Schedule
+    from sequential.core.schedule import Schedule, Scheduled
     from sequential.runner.engine import Engine
-    from sequential.runner.schedule_records import Scheduled
 
 
 @click.group(

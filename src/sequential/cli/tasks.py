@@ -18,8 +18,8 @@ from sequential.errors import (
 
 if TYPE_CHECKING:
     from sequential.core.model import TaskConfig, TaskFunction, TaskRun
+    from sequential.core.schedule import Scheduled
     from sequential.runner.engine import Engine
-    from sequential.runner.schedule_records import Scheduled
 
 
 @click.command(
@@ -153,16 +153,20 @@ def list_command(project: Project, verbose: bool, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 @click.pass_obj
 def describe_command(project: Project, name: str, as_json: bool) -> None:
-    """One task: its inputs, its policy, its schedules, and how its runs stand."""
+    """One task: its inputs, its policy, its schedules and webhooks, and how its runs stand."""
     from sequential.cli import documents
+    from sequential.runner.webhooks import Webhooks
 
-    async def load(engine: "Engine") -> "tuple[TaskFunction, list[TaskRun], list[Scheduled]]":
+    async def load(
+        engine: "Engine",
+    ) -> "tuple[TaskFunction, list[TaskRun], list[Scheduled], list[Registered]]":
         task, runs = await engine.get_task(name), await engine.list_runs(name)
-        return task, runs, await engine.schedules.list(name)
+        return task, runs, await engine.schedules.list(name), await Webhooks(engine).list(name)
 
-    task, runs, schedules = project.with_engine(load, task=name)
+    task, runs, schedules, webhooks = project.with_engine(load, task=name)
     if as_json:
-        output.document(documents.task_document(task, _path(project, task), runs, schedules))
+        path = _path(project, task)
+        output.document(documents.task_document(task, path, runs, schedules, webhooks))
         return
     _print_task(project, task, runs)
     if schedules:
@@ -171,6 +175,12 @@ def describe_command(project: Project, name: str, as_json: bool) -> None:
 
         render.heading("Schedules")
         print_schedules(schedules, of_one_task=True)
+    if webhooks:
+        from sequential.cli import render
+        from sequential.cli.webhooks import print_webhooks
+
+        render.heading("Webhooks")
+        print_webhooks(webhooks, of_one_task=True)
 
 
 @click.command(

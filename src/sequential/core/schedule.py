@@ -71,6 +71,22 @@ class Schedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     start: str | None = None
 
 
+class Scheduled(msgspec.Struct, frozen=True):
+    """A schedule and where it stands. `origin` is `config.json`, or `api` if it was set.
+
+    `next` is when its next run is created, `last` for which moment one was created last, `run` is
+    that run. `problem` says what is wrong with the schedule, or why a moment got no run.
+    """
+
+    task: str
+    schedule: Schedule
+    origin: str
+    next: str | None = None
+    last: str | None = None
+    run: str | None = None
+    problem: str | None = None
+
+
 class Due(NamedTuple):
     """What has to be done: runs for these moments, and then all up to `upto` is dealt with."""
 

@@ -55,22 +55,6 @@ class Definition(NamedTuple):
         return ids.scheduled_run_id(self.task, self.schedule.name, moment, milliseconds)
 
 
-class Scheduled(msgspec.Struct, frozen=True):
-    """A schedule and where it stands. `origin` is `config.json`, or `api` if it was set.
-
-    `next` is when its next run is created, `last` for which moment one was created last, `run` is
-    that run. `problem` says what is wrong with the schedule, or why a moment got no run.
-    """
-
-    task: str
-    schedule: Schedule
-    origin: str
-    next: str | None = None
-    last: str | None = None
-    run: str | None = None
-    problem: str | None = None
-
-
 class Mark(msgspec.Struct, frozen=True, omit_defaults=True):
     """How far a schedule is dealt with."""
 

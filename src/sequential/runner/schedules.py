@@ -22,6 +22,7 @@ from sequential.core.names import check_schedule_name, check_task_name
 from sequential.core.schedule import (
     GRACE,
     Schedule,
+    Scheduled,
     counted_from,
     due_times,
     next_time,
@@ -44,7 +45,6 @@ from sequential.runner.schedule_records import (
     Definition,
     Mark,
     Marked,
-    Scheduled,
     ScheduleRecords,
     note_change,
 )

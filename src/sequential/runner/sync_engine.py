@@ -23,7 +23,7 @@ from sequential.core.model import (
     TaskFunction,
     TaskRun,
 )
-from sequential.core.schedule import Schedule
+from sequential.core.schedule import Schedule, Scheduled
 from sequential.runner.clock import Clock
 from sequential.runner.engine import Engine
 from sequential.runner.keystore import Keystore
@@ -31,7 +31,6 @@ from sequential.runner.loop_thread import LoopThread
 from sequential.runner.operations import FINAL
 from sequential.runner.progress import Observer, nobody
 from sequential.runner.run_handle import Run
-from sequential.runner.schedule_records import Scheduled
 from sequential.runner.schedules import Schedules
 from sequential.services.base import Service
 from sequential.storage.base import StorageAdapter

@@ -6,9 +6,8 @@ import msgspec
 from litestar import Response
 from litestar.params import FromQuery, JSONBody, PathParameter
 
-from sequential.core.schedule import Schedule
+from sequential.core.schedule import Schedule, Scheduled
 from sequential.errors import ScheduleNotFoundError
-from sequential.runner.schedule_records import Scheduled
 from sequential.web.handlers import TheEngine, delete, get, put
 from sequential.web.records import Page
 
