@@ -75,8 +75,10 @@ async def test_a_store_that_fails_fails_nobody(
 
 
 async def test_what_was_sent_is_cut_and_cannot_break_an_entry(storage: StorageAdapter) -> None:
-    audit = Audit(storage, FakeClock(), 90)
+    clock = FakeClock()
+    audit = Audit(storage, clock, 90)
     await audit.record("me", "keys.set", "x" * 5000 + "\ud800")
+    clock.advance(0.001)
     await audit.record("me", "keys.set", "\ud800")
 
     last, first = await audit.list()
