@@ -27,8 +27,10 @@ from sequential import (
 )
 from sequential.client import Client, SyncClient
 from sequential.client.keys import RemoteKeystore
-from sequential.client.sync_client import SyncRemoteKeystore
+from sequential.client.schedules import RemoteSchedules
+from sequential.client.sync_client import SyncRemoteKeystore, SyncRemoteSchedules
 from sequential.client.sync_client import SyncRun as SyncClientRun
+from sequential.core.schedule import Schedule
 from sequential.errors import (
     ConfigError,
     InvalidInputError,
@@ -37,12 +39,14 @@ from sequential.errors import (
     RunExistsError,
     RunNotCompletedError,
     RunNotFoundError,
+    ScheduleNotFoundError,
     SecretNotFoundError,
     TaskNotFoundError,
     ValueNotSupportedError,
 )
 from sequential.runner.keystore import Keystore
-from sequential.runner.sync_engine import SyncKeystore
+from sequential.runner.schedules import Schedules
+from sequential.runner.sync_engine import SyncKeystore, SyncSchedules
 from support.server_thread import QUICK, ServerThread
 
 ADD = "async def add(a, b):\n    print('adding')\n    return await services.tool.echo(x=a + b)\n"
@@ -52,7 +56,11 @@ LARGE = "async def large():\n    return len(await services.tool.echo(x='x' * 500
 PARENT = "async def parent():\n    return await run_task('add', {'a': 1, 'b': 1})\n"
 GRAPH = """{"id": "door", "initial": "closed", "states": {
     "closed": {"on": {"OPEN": "open"}}, "open": {"type": "final"}}}"""
+SUM = {"a": 1, "b": 2}
 NOBODY = "019cab0e-97eb-7000-8000-000000000001"
+
+
+PARTS = (SyncKeystore, SyncRemoteKeystore, SyncSchedules, SyncRemoteSchedules)
 
 
 class Awaited:
@@ -63,7 +71,7 @@ class Awaited:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._inner, name)
-        if isinstance(found, SyncKeystore | SyncRemoteKeystore):
+        if isinstance(found, PARTS):
             return Awaited(found)
         if not inspect.ismethod(found):
             return found
@@ -305,6 +313,25 @@ async def test_secrets(house: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         await house.keys.set("empty", "")
 
 
+async def test_schedules(house: Any) -> None:
+    made = await house.schedules.set("add", Schedule("nightly", cron="0 3 * * *", input=SUM))
+    assert (made.task, made.origin, made.schedule.input) == ("add", "api", SUM)
+    assert made == await house.schedules.get("add", "nightly")
+    assert [one.schedule.name for one in await house.schedules.list("add")] == ["nightly"]
+    assert await house.schedules.list("ask") == []
+    with pytest.raises(InvalidInputError, match="nightly"):
+        await house.schedules.set("add", Schedule("nightly", cron="0 25 * * *", input=SUM))
+    with pytest.raises(ScheduleNotFoundError, match="nightly"):
+        await house.schedules.get("add", "nightl")
+    with pytest.raises(TaskNotFoundError):
+        await house.schedules.list("unknown")
+    with pytest.raises(InvalidNameError):
+        await house.schedules.delete("add", "../nightly")
+    await house.schedules.delete("add", "nightly")
+    with pytest.raises(ScheduleNotFoundError):
+        await house.schedules.delete("add", "nightly")
+
+
 MISTAKES: list[tuple[Callable[[Any], Awaitable[Any]], type[Exception]]] = [
     (lambda house: house.start("ad", {"a": 1}), TaskNotFoundError),
     (lambda house: house.start("add", {"a": 1}), InvalidInputError),
@@ -332,12 +359,13 @@ async def test_mistakes_are_the_same_exceptions(house: Any) -> None:
 
 # What only the process that drives runs, or that has the store, can do.
 NOT_FROM_AFAR = """
-    adapters backend check claim_due create_once drive drive_claimed end ended_runs find_run
+    adapters adopt backend check claim_due create_once drive drive_claimed end ended_runs find_run
     is_driven is_open is_stopped list_damaged listen next_due now observe pause_for release stop
     wake
 """.split()
 
 
+SCHEDULES_NOT_FROM_AFAR = {"upcoming", "fire_due", "next_due", "note_stored", "forget"}
 # What operators of the machine allow a run is not for clients to say.
 ARGUMENTS_NOT_FROM_AFAR = {"create_run": {"within"}}
 
@@ -356,6 +384,9 @@ def test_what_a_client_has_not_is_this() -> None:
     assert there - here == {"follow"}
     assert methods(Keystore) - methods(RemoteKeystore) == {"get"}
     assert methods(RemoteKeystore) - methods(Keystore) == set()
+    # `upcoming` is counted, the others are for workers.
+    assert methods(Schedules) - methods(RemoteSchedules) == SCHEDULES_NOT_FROM_AFAR
+    assert methods(RemoteSchedules) - methods(Schedules) == set()
 
 
 @pytest.mark.parametrize("name", sorted(methods(Engine) & methods(Client)))

@@ -20,6 +20,7 @@ from sequential.client.connection import DEADLINE, TIMEOUT, Answer, Connection
 from sequential.client.errors import engine_error
 from sequential.client.keys import RemoteKeystore
 from sequential.client.pages import items, listed
+from sequential.client.schedules import RemoteSchedules
 from sequential.client.stream import News, followed
 from sequential.core import ids, names, values
 from sequential.core.model import (
@@ -82,6 +83,7 @@ class Client:
     """
 
     keys: RemoteKeystore
+    schedules: RemoteSchedules
 
     def __init__(
         self,
@@ -108,6 +110,7 @@ class Client:
             deadline=deadline,
         )
         self.keys = RemoteKeystore(self._connection)
+        self.schedules = RemoteSchedules(self._connection)
 
     async def __aenter__(self) -> Self:
         await self._connection.open()
