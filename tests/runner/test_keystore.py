@@ -158,6 +158,18 @@ async def test_a_call_learns_no_names_of_other_secrets(keys: Keystore) -> None:
     assert await refusal(keys, Allow(), "no name") == ("ValueError", "invalid_call")
 
 
+async def test_what_is_kept_beside_secrets_stays_in_answers(keys: Keystore) -> None:
+    await keys.set("admin", "admin@example.com")
+    secrets = CallSecrets(keys, Allow(secrets=("admin",)))
+    assert await secrets.get_plain("admin") == "admin@example.com"
+    assert not secrets.are_used
+    assert secrets.redacted("from admin@example.com") == "from admin@example.com"
+    await secrets.get("admin")
+    assert secrets.redacted("from admin@example.com") == "from {{secret:admin}}"
+    with pytest.raises(CallError, match=r"not in the task's allow.secrets"):
+        await CallSecrets(keys, Allow(secrets=())).get_plain("admin")
+
+
 async def test_a_store_in_trouble_is_asked_again(keys: Keystore, store: MemoryAdapter) -> None:
     class Broken(MemoryAdapter):
         async def get_keystore(self, key: str) -> str | None:

@@ -91,6 +91,18 @@ async def test_what_the_services_got_is_written_down_and_their_secrets_are_not(
         assert secret not in content
 
 
+async def test_addresses_are_no_secrets(engine: Engine) -> None:
+    """The address of the admin is kept beside the key; a list of users has it all the same."""
+    await engine.keys.set("GAPI_ADMIN_EMAIL", "user0@example.com")
+    code = """
+async def job():
+    page = await services.gapi.admin.users.list(maxResults=1)
+    return page["users"][0]["primaryEmail"]
+"""
+    await engine.store_task("job", code, TaskConfig("job"))
+    assert (await engine.run("job")).value == "user0@example.com"
+
+
 async def test_a_task_uses_only_what_it_is_allowed_to(engine: Engine, gapi: Google) -> None:
     allow = Allow(services=("gapi",), secrets=("OPENAI_API_KEY",))
     await engine.store_task("job", CODE, TaskConfig("job", allow=allow))

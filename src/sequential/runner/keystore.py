@@ -152,6 +152,15 @@ class CallSecrets:
 
     async def get(self, name: str) -> str:
         """A value by name; `CallError` if there is none, or if the task may not use it."""
+        self._used[name] = value = await self.get_plain(name)
+        return value
+
+    async def get_plain(self, name: str) -> str:
+        """A value that is kept beside secrets and is none, such as an address.
+
+        It raises like `get`, and stays in what the call returns: taking the address of an admin
+        out of every list of people would spoil the lists.
+        """
         try:
             check_secret_name(name)
         except InvalidNameError as error:
@@ -159,7 +168,7 @@ class CallSecrets:
         if not self._allow.permits_secret(name):
             raise CallError("PermissionError", self._refusal(name), code="refused")
         try:
-            value = await self._keys.get(name)
+            return await self._keys.get(name)
         except StorageError as error:
             failure = Failure("OSError", f"the keystore cannot be read: {error}", "keystore_error")
             raise TryAgain(Outcome(error=failure)) from error
@@ -171,8 +180,6 @@ class CallSecrets:
             ) from None
         except SequentialError as error:
             raise CallError("RuntimeError", str(error), code=error.code) from error
-        self._used[name] = value
-        return value
 
     def _refusal(self, name: str) -> str:
         if evolve(self._allow, within=()).permits_secret(name):

@@ -22,7 +22,14 @@ from weakref import WeakValueDictionary
 import msgspec
 
 from sequential.services.base import CallError, Secrets
-from sequential.services.outgoing import nonsense, refused, secret_if_any, shortened, unreachable
+from sequential.services.outgoing import (
+    address_if_any,
+    nonsense,
+    refused,
+    secret_if_any,
+    shortened,
+    unreachable,
+)
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -178,8 +185,8 @@ async def key_from(operation: str, secrets: Secrets) -> Key:
         user = dict(zip(_OF_A_USER, (str(one) for one in kept), strict=True))
         return Key({"type": "authorized_user", **user})
     info = _parsed(operation, text)
-    admin = await secret_if_any(secrets, ADMIN) if info["type"] == "service_account" else None
-    return Key(info, admin)
+    is_robot = info["type"] == "service_account"
+    return Key(info, await address_if_any(secrets, ADMIN) if is_robot else None)
 
 
 def _parsed(operation: str, text: str) -> dict[str, str]:

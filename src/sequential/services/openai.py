@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from sequential.services.base import CallContext, CallError, Secrets, TryAgain
 from sequential.services.local import LocalService
 from sequential.services.outgoing import (
+    address_if_any,
     nonsense,
     refused,
-    secret_if_any,
     shortened,
     too_slow,
     unreachable,
@@ -190,7 +190,7 @@ class OpenAIService(LocalService):
         key = (await secrets.get(KEY)).strip()
         base_url = self._base_url or os.environ.get(BASE_URL) or None
         if base_url is None:
-            base_url = await secret_if_any(secrets, BASE_URL)
+            base_url = await address_if_any(secrets, BASE_URL)
         client = self._clients.pop((key, base_url), None)
         if client is None:
             client = AsyncOpenAI(api_key=key, base_url=base_url, max_retries=0)

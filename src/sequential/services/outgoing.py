@@ -5,7 +5,7 @@ who chooses the service and its settings, so any address is permitted here.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -129,6 +129,23 @@ async def secret_if_any(secrets: Secrets, name: str) -> str | None:
         if error.failure.code in ("secret_not_found", "refused"):
             return None
         raise
+
+
+async def address_if_any(secrets: Secrets, name: str) -> str | None:
+    """The same for what is no secret, such as an address: answers may hold it.
+
+    A URL with a password in it is one.
+    """
+    get_plain: Callable[[str], Awaitable[str]] = getattr(secrets, "get_plain", secrets.get)
+    try:
+        address = (await get_plain(name)).strip()
+    except CallError as error:
+        if error.failure.code in ("secret_not_found", "refused"):
+            return None
+        raise
+    if "://" in address and "@" in address:
+        await secrets.get(name)  # from now on it is taken out
+    return address
 
 
 def shortened(text: str) -> str:

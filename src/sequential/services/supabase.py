@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from sequential.services.base import CallContext, CallError
 from sequential.services.local import LocalService
 from sequential.services.outgoing import (
+    address_if_any,
     nonsense,
     refused,
     secret_if_any,
@@ -174,7 +175,7 @@ class SupabaseService(LocalService):
         from postgrest import AsyncPostgrestClient  # noqa: PLC0415 - it takes a while to import
 
         # The variable comes last: it may be the address of the engine's own store.
-        url = self._url or await secret_if_any(context.secrets, URL) or os.environ.get(URL)
+        url = self._url or await address_if_any(context.secrets, URL) or os.environ.get(URL)
         if not url:
             raise CallError(
                 "LookupError",

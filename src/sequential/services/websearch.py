@@ -22,6 +22,7 @@ from sequential.services.base import CallContext, CallError
 from sequential.services.local import LocalService
 from sequential.services.outgoing import (
     Outgoing,
+    address_if_any,
     nonsense,
     refused,
     shortened,
@@ -188,7 +189,9 @@ class GoogleEngine(ApiEngine):
         self, query: str, limit: int, context: CallContext
     ) -> tuple[str, dict[str, str]]:
         key = await context.secrets.get("GOOGLE_SEARCH_KEY")
-        engine = await context.secrets.get("GOOGLE_SEARCH_ENGINE")
+        engine = await address_if_any(context.secrets, "GOOGLE_SEARCH_ENGINE")
+        if engine is None:
+            engine = await context.secrets.get("GOOGLE_SEARCH_ENGINE")  # which says what to do
         params = urlencode({"q": query, "num": min(limit, 10), "cx": engine.strip()})
         return f"{self._root}/customsearch/v1?{params}", {"X-Goog-Api-Key": key.strip()}
 
