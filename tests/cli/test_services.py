@@ -201,3 +201,13 @@ def test_a_project_whose_services_are_in_another_process(
         s for s in project.ok(*there, "services", "list", "--json").json if s["name"] == "crm"
     ]
     assert (one["origin"], one["is_open"]) == ("remote", True)
+
+
+def test_where_a_service_is_can_be_set_and_looked_up(project: Project) -> None:
+    project.ok("config", "set", "services.billing", "http://10.0.0.5:3100")
+    project.ok("config", "set", "services.mail", '{"url": "http://10.0.0.6", "timeout": 5}')
+    assert project.ok("config", "get", "services.billing").out == "http://10.0.0.5:3100\n"
+    assert project.ok("config", "get", "services.mail.timeout").out == "5.0\n"
+    done = project("config", "set", "services.bad", "nope")
+    assert (done.code, "'nope' is no URL of a server" in done.err) == (2, True)
+    assert "bad" not in Path(".sequentialrc.json").read_text()

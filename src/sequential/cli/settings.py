@@ -168,17 +168,18 @@ def _in_force(project: Project) -> dict[str, Any]:
 
     from sequential.config import read_project_file
 
-    settings = project.settings
+    settings, content = project.settings, read_project_file(project.folder)
     http: dict[str, Any] = msgspec.to_builtins(settings.http)
     runner: dict[str, Any] = msgspec.to_builtins(settings.runner)
     retry = runner.pop("retry")
     return {
         "adaptor": settings.adaptor,
-        "tasks": read_project_file(project.folder).tasks,
+        "tasks": content.tasks,
         "defaults": settings.defaults,
         "retry": retry,
         "http": http,
         "runner": runner,
+        "services": msgspec.to_builtins(content.services),
     }
 
 
