@@ -233,12 +233,8 @@ async def test_fields_are_taken_from_where_they_are(
     assert '"amount" (integer) is missing' in wrong.json()["error"]["message"]
 
 
-async def test_a_task_with_fields_of_its_own_gets_those(
-    client: httpx.AsyncClient, engine: Engine
-) -> None:
-    await engine.storage.put_document(
-        "webhooks", "hello/new", {"name": "new", "secret": "hook", "style": "bearer"}
-    )
+async def test_a_task_with_fields_of_its_own_gets_those(client: httpx.AsyncClient) -> None:
+    await client.put(f"{API}/webhooks/hello/new", json={"secret": "hook", "style": "bearer"})
     answer = await client.post(
         "/webhooks/hello/new",
         json={"name": "Ada", "more": True},

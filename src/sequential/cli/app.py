@@ -49,6 +49,7 @@ COMMANDS = {
     "tokens": "tokens",
     "services": "services",
     "schedules": "schedules",
+    "webhooks": "webhooks",
 }
 
 EXIT_CODES = [

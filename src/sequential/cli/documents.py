@@ -11,6 +11,7 @@ from sequential.core.model import Failure, Frame, LogLine, StackRun, TaskFunctio
 if TYPE_CHECKING:
     from sequential.cli.visits import Story
     from sequential.core.schedule import Scheduled
+    from sequential.runner.webhooks import Registered
 
 
 def run_document(run: TaskRun) -> dict[str, Any]:

@@ -116,10 +116,13 @@ def _serve(
 
     from sequential.cli.signals import stopped_by_signals
     from sequential.web.app import create_app
+    from sequential.web.door import is_loopback
     from sequential.web.processes import parent_is_gone
-    from sequential.web.server import Server
+    from sequential.web.server import Server, address_of
 
     async def work(engine: "Engine") -> int:
+        if is_loopback(settings.host):
+            engine.approvals.served_at(address_of(listener))
         server = Server(
             create_app(engine, settings, drive=drive, concurrency=concurrency), settings
         )

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sequential.core.model import TaskConfig, TaskFunction, TaskRun
     from sequential.core.schedule import Scheduled
     from sequential.runner.engine import Engine
+    from sequential.runner.webhooks import Registered
 
 
 @click.command(
@@ -116,11 +117,13 @@ def create_task_command(
 def list_command(project: Project, verbose: bool, as_json: bool) -> None:
     """All tasks, how their runs stand, and which runs wait for somebody to go on."""
     from sequential.cli import documents, remarks
+    from sequential.runner.webhooks import Webhooks
 
     async def load(engine: "Engine") -> "tuple[list[TaskFunction], list[TaskRun]]":
         tasks, runs = await engine.list_tasks(), await engine.list_runs()
         if as_json:
             schedules = await engine.schedules.list()
+            webhooks = await Webhooks(engine).list()
             output.document(
                 [
                     documents.task_document(
@@ -128,6 +131,7 @@ def list_command(project: Project, verbose: bool, as_json: bool) -> None:
                         _path(project, task),
                         _of(task, runs),
                         [one for one in schedules if one.task == task.identifier],
+                        [one for one in webhooks if one.task == task.identifier],
                     )
                     for task in tasks
                 ]

@@ -54,15 +54,25 @@ class Question(NamedTuple):
 class Approvals:
     """Makes approval links, and finds out what they ask. `links` gives what signs them.
 
-    `base_url` is where people reach the server; empty as long as nobody knows.
+    `base_url` is where people reach the server, as far as somebody has said so.
     """
 
     def __init__(
-        self, storage: StorageAdapter, links: Callable[[], Links], base_url: str = ""
+        self, storage: StorageAdapter, links: Callable[[], Links], base_url: str, own_url: str
     ) -> None:
         self._storage = storage
         self._links = links
-        self.base_url = base_url
+        self._told = base_url
+        self._own = own_url
+
+    @property
+    def base_url(self) -> str:
+        """Where the server is reached; empty as long as nobody knows."""
+        return self._told or self._own
+
+    def served_at(self, url: str) -> None:
+        """Use the address of a server in this process, unless people reach it at another one."""
+        self._own = url
 
     def link(
         self,
@@ -163,13 +173,16 @@ async def given_answer(storage: StorageAdapter, run: TaskRun, own_id: str) -> Gi
     return None
 
 
-def reached_at(settings: Settings, environment: Mapping[str, str] = os.environ) -> str:
-    """Where people reach the server of a project; empty if only the server can know."""
+def told_url(settings: Settings, environment: Mapping[str, str] = os.environ) -> str:
+    """Where people reach the server of a project, if an operator has said so."""
+    return settings.server.public_url or environment.get("SEQUENTIAL_PUBLIC_URL", "").strip()
+
+
+def own_url(settings: Settings) -> str:
+    """Where a server of a project listens, if it is for this machine only."""
     server = settings.server
-    told = server.public_url or environment.get("SEQUENTIAL_PUBLIC_URL", "").strip()
-    if told or server.host not in ("127.0.0.1", "localhost"):
-        return told
-    return f"http://{server.host}:{server.port}"
+    is_local = server.host in ("127.0.0.1", "localhost")
+    return f"http://{server.host}:{server.port}" if is_local else ""
 
 
 def _awaited(call: StackRun) -> dict[str, Any]:

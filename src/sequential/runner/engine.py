@@ -25,7 +25,7 @@ from sequential.errors import (
     RunNotFoundError,
 )
 from sequential.runner.accepted_events import accepted_events
-from sequential.runner.approvals import Approvals, LinkService, reached_at
+from sequential.runner.approvals import Approvals, LinkService, own_url, told_url
 from sequential.runner.audit import Audit
 from sequential.runner.catalogue import Catalogue
 from sequential.runner.child_runs import ChildRuns
@@ -128,7 +128,10 @@ class Engine(Catalogue):
         )
         lasting = parts.lasting or (lambda: parts.secret)
         self.approvals = Approvals(
-            parts.storage, lambda: Links(lasting()), reached_at(parts.settings)
+            parts.storage,
+            lambda: Links(lasting()),
+            told_url(parts.settings),
+            own_url(parts.settings),
         )
         if LinkService.name not in parts.services.names():  # short-lived functions have their own
             parts.services.add(LinkService(self.approvals.link))
@@ -156,6 +159,15 @@ class Engine(Catalogue):
     def is_open(self) -> bool:
         """Whether it has its parts: inside of `async with`."""
         return "storage" in vars(self)
+
+    def adopt(self, settings: Settings) -> None:
+        """Use other settings from the next run on.
+
+        Which store it has, how much it does at a time and what the server does stay as they are.
+        """
+        self.settings = settings
+        self._executor.adopt(settings.runner)
+        self.schedules.adopt(settings)
 
     async def close(self) -> None:
         """Park what is being driven, end the sandbox processes, close services and store."""

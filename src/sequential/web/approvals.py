@@ -208,7 +208,7 @@ def _form(body: bytes) -> dict[str, str]:
         )
     except ValueError:
         raise Refused(400, "invalid_request", "the body is no form") from None
-    return dict(pairs)
+    return {name: value.replace("\r\n", "\n") for name, value in pairs}
 
 
 def _event(request: AnyRequest) -> str:
@@ -241,7 +241,7 @@ def _page(text: str, status: int = 200) -> Response[bytes]:
     return Response(
         text.encode("utf-8", "replace"),
         status_code=status,
-        media_type="text/html; charset=utf-8",
+        media_type="text/html",
         headers=HEADERS,
     )
 

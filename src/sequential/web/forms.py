@@ -73,7 +73,7 @@ def read_form(
     data: dict[str, Any] = {}
     errors: dict[str, str] = {}
     for field in fields_of(schema):
-        text = sent.get(field.input_name, "").replace("\r\n", "\n")
+        text = sent.get(field.input_name, "")
         if field.type == "boolean":
             data[field.name] = field.input_name in sent
         elif text.strip():
