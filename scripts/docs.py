@@ -18,6 +18,7 @@ import msgspec
 from sequential import HttpSettings, Limits, RetryPolicy, RunnerSettings, errors
 from sequential.cli.app import cli
 from sequential.core import transitions
+from sequential.web.settings import ServerSettings
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = "sequential-ecosystem"
@@ -93,6 +94,7 @@ def settings_tables() -> str:
             ("`retry`: when a call that failed is tried again.", RetryPolicy, "retry"),
             ("`http`: times in seconds, sizes in bytes.", HttpSettings, "http"),
             ("`runner`: times in seconds.", RunnerSettings, "runner"),
+            ("`server`: times in seconds, sizes in bytes.", ServerSettings, "server"),
         )
     )
 
@@ -111,12 +113,16 @@ PARTS: dict[str, Callable[[], str]] = {
 
 # What fields mean that have no comment in the code, because a programmer reads it in their names.
 _MEANINGS = {
-    "allow_loopback": "the addresses of this machine, for every task",
+    "allow_loopback": (
+        'the addresses of this machine, for every task; `"own"`: but for tasks that came over HTTP'
+    ),
     "delay": "seconds before the second attempt",
     "factor": "how much longer each further wait is",
+    "host": "the address to listen on; others than loopback need a token",
     "jitter": "part of a wait that differs from call to call",
     "max_delay": "the longest wait, in seconds",
     "max_redirects": "that one fetch may follow",
+    "port": "the port to listen on; 0 chooses one that is free",
     "recursion": "levels of calls inside of calls",
     "retries": "further attempts after the first",
     "user_agent": "the header of that name, unless a call sets it",
@@ -137,7 +143,7 @@ def _fields(kind: type[msgspec.Struct], prefix: str) -> str:
 def _default(value: object) -> str:
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
-    return "none" if value is None else f"`{value}`"
+    return "none" if value in (None, "", ()) else f"`{value}`"
 
 
 def _first_line(kind: type) -> str:

@@ -101,10 +101,13 @@ async def test_no_schedules_and_no_bounds_of_its_own(engine: Engine) -> None:
     async with within(engine, runs=1) as client:
         schedules = [{"name": "often", "every": 60}]
         timed = {"code": CODE, "config": {"schedules": schedules}}
+        hook = {"code": CODE, "config": {"webhooks": [{"name": "often"}]}}
         wide = {"code": CODE, "config": {"allow": {"within": []}}}
-        answers = [await client.put(f"{TASKS}/mine", json=body) for body in (timed, wide)]
+        answers = [await client.put(f"{TASKS}/mine", json=body) for body in (timed, wide, hook)]
 
-    assert [code_of(answer) for answer in answers] == ["403 forbidden", "400 invalid_config"]
+    assert [code_of(answer) for answer in answers] == [
+        *("403 forbidden", "400 invalid_config", "403 forbidden")
+    ]
 
 
 async def test_so_many_runs_at_a_time(engine: Engine) -> None:

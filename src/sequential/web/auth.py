@@ -135,9 +135,9 @@ def is_trusted(address: str, proxies: tuple[str, ...]) -> bool:
     """Whether this is the address of one of the proxies, which may be networks."""
     try:
         parsed = ipaddress.ip_address(address)
+        return any(parsed in ipaddress.ip_network(proxy, strict=False) for proxy in proxies)
     except ValueError:
         return False
-    return any(parsed in ipaddress.ip_network(proxy, strict=False) for proxy in proxies)
 
 
 def given_token(environment: Mapping[str, str] = os.environ) -> str:

@@ -64,8 +64,8 @@ async def store(
     allowance.check_task(name)
     allowance.check_code(data.code)
     config = narrowed(_config(name, data), *actor.of_tasks)
-    if config.schedules and actor.limits is not None:
-        raise Refused(403, "forbidden", "a token that has limits may not set schedules")
+    if (config.schedules or config.webhooks) and actor.limits is not None:
+        raise Refused(403, "forbidden", "a token that has limits may not set what starts runs")
     try:
         there: TaskFunction | None = await engine.get_task(name)
     except TaskNotFoundError:
