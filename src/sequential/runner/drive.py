@@ -74,8 +74,12 @@ class Drive:
         observer: Observer,
         abandon: Callable[[Collection[str]], Awaitable[None]],
         until: float | None = None,
+        left_off_at: int | None = None,
     ) -> None:
-        """`until`, on the monotonic clock: park after the first turn that ends later than this."""
+        """`until`, on the monotonic clock: park after the first turn that ends later than this.
+
+        `left_off_at` is the turn at which this process parked the run, having given up no child.
+        """
         assert run.lease_token
         self._until = until
         self._abandon = abandon  # ends child runs that nobody waits for any more
@@ -109,6 +113,8 @@ class Drive:
         self._calls.offer(run.events)
         self.answers = run.answers  # as many as were offered to the calls
         self.has_children = False  # that are to be cancelled, once the run is over
+        self.has_left_children = False  # that were given up while the run goes on
+        self._left_off_at = left_off_at
 
     async def to_rest(self) -> TaskRun:
         """Drive until the run ends or is parked; returns it as it was last committed."""
@@ -166,8 +172,13 @@ class Drive:
                 self._calls.offer(stored.events, going_on)
 
     def _may_forget_children(self) -> bool:
-        """Whether the program may give up calls; one in the sandbox waits for each of its own."""
-        return self.run.config.runtime == "native" or self.run.config.graph is not None
+        """Whether the program may give up calls; one in the sandbox waits for each of its own.
+
+        Nobody else has driven a run that is at the turn at which this process left off. It saves a
+        look at older calls, for which the folder has to read the whole journal.
+        """
+        gives_up = self.run.config.runtime == "native" or self.run.config.graph is not None
+        return gives_up and self.run.turn != self._left_off_at
 
     async def _end_forgotten_children(self) -> None:
         """A process may have died between the turn that gave up a child and the child's end."""
@@ -372,6 +383,7 @@ class Drive:
         if turn.log:
             self._tell(Step.PRINTED, text=turn.log)
         if waits:
+            self.has_left_children = self.has_left_children or bool(left_alone)
             await self._calls.drop(dropped)
             await self._abandon(left_alone)
             self._calls.follow(delivered, requested)

@@ -41,6 +41,7 @@ from sequential.services.registry import Services
 from sequential.storage.base import StorageAdapter
 
 BURIAL = 5.0  # seconds between two looks for leases of processes that have died here
+MOST_LEFT_OFF = 1_000  # runs of which it is known where they were parked
 REST = 10.0  # seconds that a run is left alone after trouble with the store
 
 
@@ -84,6 +85,7 @@ class TaskExecutor:
         self._steps = Steps()
         services.add(self._steps)
         self._aside = Aside()
+        self._left_off: dict[str, int] = {}  # run -> the turn at which it was parked here
         self._drives: dict[str, Drive] = {}
         self._looking: set[asyncio.Task[None]] = set()
         self.family = Family(storage, clock, self._tell_here)
@@ -95,6 +97,10 @@ class TaskExecutor:
         self._idle = asyncio.Event()
         self._idle.set()
         self._stopping = False
+
+    def adopt(self, settings: RunnerSettings) -> None:
+        """Drive by other settings from the next run on; what is bounded by number stays as it is."""
+        self._settings = settings
 
     async def execute(
         self, task_run: str | TaskRun, task_code: str | None = None, *, budget: float | None = None
@@ -204,6 +210,7 @@ class TaskExecutor:
             observer=self._observer,
             abandon=self.family.cancel_runs,
             until=None if budget is None else time.monotonic() + budget,
+            left_off_at=self._left_off.pop(run.id, None),
         )
         if self._stopping:
             drive.stop()
@@ -211,6 +218,8 @@ class TaskExecutor:
         renewal = asyncio.create_task(self._renew(drive, token))
         try:
             run = await drive.to_rest()
+            if run.status is Status.SUSPENDED and not drive.has_left_children:
+                self._note_left_off(run)
             await self.family.has_ended(run, has_children=drive.has_children)
             return run
         except LeaseLostError:
@@ -225,6 +234,11 @@ class TaskExecutor:
             await cancel([renewal])
             if drive.run.status is Status.RUNNING:
                 await self._give_back(run.id, token)
+
+    def _note_left_off(self, run: TaskRun) -> None:
+        self._left_off[run.id] = run.turn
+        if len(self._left_off) > MOST_LEFT_OFF:
+            del self._left_off[next(iter(self._left_off))]
 
     def _tell_here(self, child: TaskRun) -> bool:
         """Tell the drive of a run's parent that it has ended; False if that is not to be found.

@@ -171,6 +171,30 @@ async def test_a_handler_that_was_left_just_before_a_crash_is_ended_by_the_next_
         assert (await engine.get_run(child.id)).status is Status.CANCELLED
 
 
+async def test_a_handler_that_could_not_be_ended_is_ended_when_the_run_is_next_driven(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = json.loads(json.dumps(WAITING))
+    graph["initial"] = "work"
+    graph["states"]["stopped"] = {"on": {"AGAIN": "end"}, "after": {"60000": "end"}}
+    run_id = await place.create(graph, WORK)
+    async with place.engine() as engine:
+        await engine.drive(run_id)
+        (child,) = await engine.list_children(run_id)
+        await engine.drive(child.id)
+        await engine.send(run_id, "STOP")
+
+        async def troubled(run_ids: Any) -> None:
+            """As when the store has failed."""
+
+        with monkeypatch.context() as patched:
+            patched.setattr(engine._executor.family, "cancel_runs", troubled)
+            await engine.drive(run_id, budget=0)
+        assert (await engine.get_run(child.id)).status is Status.SUSPENDED
+        await engine.drive(run_id, budget=0)
+        assert (await engine.get_run(child.id)).status is Status.CANCELLED
+
+
 async def test_states_are_the_same_whatever_snapshots_are_lost(place: Place) -> None:
     graph = {
         "initial": "both",
