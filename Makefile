@@ -13,7 +13,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$p && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check format chaos oracle bench pin docs clean
+.PHONY: help venv demo test check format browser chaos oracle bench pin docs clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -34,6 +34,10 @@ check: $(STAMP)  ## lint, formatting and types
 format: $(STAMP)  ## put the formatting right
 	$(RUN) -m ruff check --fix-only .
 	$(RUN) -m ruff format .
+
+browser:  ## install the browser that a test of pages needs, with apt-get
+	$(shell test "$$(id -u)" = 0 || echo sudo) apt-get install -y --no-install-recommends \
+		chromium-headless-shell
 
 chaos: $(STAMP)  ## kill and freeze workers for a minute per store, more than `make test` does
 	CHAOS_SECONDS=60 $(RUN) -m pytest -n 1 tests/chaos tests/flow/test_executor_crash.py

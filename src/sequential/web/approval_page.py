@@ -13,7 +13,7 @@ from sequential.runner.approvals import Given, Question
 from sequential.web.forms import form_html
 
 _STYLE = """
-:root { color-scheme: light dark; --line: #8885; --soft: #888; --yes: #1a7f37; --no: #b42318; }
+:root { color-scheme: light dark; --line: #8885; --soft: #666; --yes: #1a7f37; --no: #b42318; }
 * { box-sizing: border-box; }
 body { font: 1.0625rem/1.5 system-ui, sans-serif; margin: 0; padding: 1.25rem;
   background: Canvas; color: CanvasText; }
@@ -36,7 +36,7 @@ small, .error { display: block; margin-top: .25rem; font-size: .9375rem; }
 button { font: inherit; font-weight: 600; min-height: 3rem; padding: .5rem 1.5rem; flex: 1 1 10rem;
   border: 2px solid var(--yes); border-radius: .5rem; background: var(--yes); color: #fff; }
 button.no { border-color: var(--no); background: transparent; color: var(--no); }
-@media (prefers-color-scheme: dark) { :root { --yes: #238636; --no: #ff7b72; } }
+@media (prefers-color-scheme: dark) { :root { --soft: #aaa; --yes: #238636; --no: #ff7b72; } }
 """
 _HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 HEADERS = {
