@@ -13,5 +13,6 @@ for measurement in (
     "memory",
     "statechart",
     "graphs",
+    "server",
 ):
     subprocess.run([sys.executable, "-m", f"bench.{measurement}"], check=True)

@@ -112,7 +112,7 @@ def command_of_this_process() -> list[str]:
 
 def inherited(number: int) -> socket.socket:
     """The socket that the parent has handed down."""
-    made = socket.socket(fileno=number)
+    made = socket.socket(proto=socket.IPPROTO_TCP, fileno=number)
     made.setblocking(False)
     os.set_inheritable(number, False)  # not by the processes of the sandbox
     return made
