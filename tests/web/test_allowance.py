@@ -101,7 +101,7 @@ async def test_no_schedules_and_no_bounds_of_its_own(engine: Engine) -> None:
     async with within(engine, runs=1) as client:
         schedules = [{"name": "often", "every": 60}]
         timed = {"code": CODE, "config": {"schedules": schedules}}
-        hook = {"code": CODE, "config": {"webhooks": [{"name": "often"}]}}
+        hook = {"code": CODE, "config": {"webhooks": [{"name": "often", "secret": "a"}]}}
         wide = {"code": CODE, "config": {"allow": {"within": []}}}
         answers = [await client.put(f"{TASKS}/mine", json=body) for body in (timed, wide, hook)]
 
