@@ -26,7 +26,7 @@ from sequential.storage.memory import MemoryAdapter
 from sequential.testing.storage_contract import NOW, delivered, new_call, new_run
 from support.firestore_server import FirestoreServer
 
-STEPS = 100
+STEPS = 60
 
 
 @pytest.fixture(scope="module")

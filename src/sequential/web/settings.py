@@ -25,7 +25,7 @@ class ServerSettings(msgspec.Struct, frozen=True):
 
     # --- who may do what -------------------------------------------------------------------------
     sent: TokenLimits = TokenLimits()  # what tasks that come over HTTP may do, whoever sends them
-    origins: tuple[str, ...] = ()  # of pages elsewhere that may use the API, https://app.example.com
+    origins: tuple[str, ...] = ()  # of pages elsewhere that may use the API, as https://a.example
     trusted_proxies: tuple[str, ...] = ()  # addresses or networks of proxies that are believed
     proxy_header: str = ""  # in which such a proxy says who the user is, as in X-Forwarded-User
     proxy_role: Literal["read", "operate"] = "read"  # of the users that a proxy names
