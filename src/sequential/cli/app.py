@@ -28,6 +28,7 @@ COMMANDS = {
     "submit": "workers",
     "wait": "workers",
     "worker": "workers",
+    "dev": "dev",
     "serve": "serve",
     "list": "tasks",
     "describe": "tasks",

@@ -2,11 +2,26 @@
 
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from sequential.cli.output import clean
+from sequential.core.model import InputField
 from sequential.errors import InvalidInputError
+
+EXAMPLES: dict[str, Any] = {
+    "integer": 1,
+    "number": 1.5,
+    "boolean": True,
+    "object": {},
+    "array": [],
+}
+
+
+def example_of(fields: Iterable[InputField]) -> dict[str, Any]:
+    """A value for each field of an input, for commands that can be copied."""
+    return {field.name: EXAMPLES.get(field.type, "...") for field in fields}
 
 
 def read_input(given: str | None) -> Any:

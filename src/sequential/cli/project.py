@@ -65,38 +65,35 @@ class Project:
 
     @property
     def settings(self) -> "Settings":
+        if self._settings is None:
+            self._settings = self.read_settings()
+        return self._settings
+
+    def read_settings(self) -> "Settings":
+        """The settings as file, environment and flags have them at the moment."""
         from sequential.config import load_settings
 
-        if self._settings is None:
-            loopback: Literal["own", False] = False if self._for_others else "own"
-            self._settings = load_settings(
-                self.folder, adaptor=self._storage, allow_loopback=loopback
-            )
-        return self._settings
+        loopback: Literal["own", False] = False if self._for_others else "own"
+        return load_settings(self.folder, adaptor=self._storage, allow_loopback=loopback)
 
     def with_storage(self, storage: str | None) -> "Project":
         """The same project on another storage; on its own if none is named."""
         return Project(self.program, self._given, storage or self._storage)
 
-    def as_server(self) -> "Project":
-        """The same project as a server sees it.
+    def served(self, *, own_services: bool = False) -> "Project":
+        """The same project for a server: its tasks reach this machine only if the file says so.
 
-        Tasks reach nothing on this machine unless the settings say so, and services are those that
-        are here, not those of another server that the environment names.
+        With `own_services` its services are those that are here, not those of another server that
+        the environment names: for a server that may be that one.
         """
         import msgspec
 
-        from sequential.config import load_settings
-
-        settings = load_settings(self.folder, adaptor=self._storage)
-        remote = msgspec.structs.replace(settings.remote, base_url="")
-        project = Project(self.program, self._given, self._storage)
-        project._settings = msgspec.structs.replace(settings, remote=remote)
+        project = Project(self.program, self._given, self._storage, for_others=True)
+        if own_services:
+            settings = project.settings
+            remote = msgspec.structs.replace(settings.remote, base_url="")
+            project._settings = msgspec.structs.replace(settings, remote=remote)
         return project
-
-    def served(self) -> "Project":
-        """The same project for a server: its tasks reach this machine only if the file says so."""
-        return Project(self.program, self._given, self._storage, for_others=True)
 
     @property
     def named_storage(self) -> str | None:

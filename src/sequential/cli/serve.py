@@ -1,5 +1,7 @@
 """The HTTP server: `serve`."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -67,15 +69,9 @@ def serve_command(
     SEQUENTIAL_TOKEN holds one. Ctrl-C or SIGTERM lets requests in progress end and parks what is
     being driven; a server that is killed loses nothing either.
     """
-    try:
+    with needs_server_extra():
         from sequential.web.processes import allow_many_files, inherited
         from sequential.web.server import listening
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ("litestar", "uvicorn"):
-            raise
-        raise click.ClickException(
-            "the server needs an extra: pip install 'sequential-ecosystem[server]'"
-        ) from error
 
     project = project.served()
     settings = project.settings.server
@@ -93,6 +89,19 @@ def serve_command(
     return _serve(project, settings, listener, concurrency, not no_worker)
 
 
+@contextlib.contextmanager
+def needs_server_extra() -> Iterator[None]:
+    """Say of packages that are not installed which extra brings them."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("litestar", "uvicorn", "watchfiles"):
+            raise
+        raise click.ClickException(
+            "the server needs an extra: pip install 'sequential-ecosystem[server]'"
+        ) from error
+
+
 def _check(project: Project, settings: "ServerSettings") -> None:
     """Raise `ConfigError` when the server must not listen there; the store has time to come up."""
     from sequential.web.auth import check_listening
@@ -100,7 +109,7 @@ def _check(project: Project, settings: "ServerSettings") -> None:
     async def check(engine: "Engine") -> None:
         await check_listening(settings.host, engine, settings)
 
-    project.with_engine(check, on_unreachable=_waiting())
+    project.with_engine(check, on_unreachable=waiting())
 
 
 def _serve(
@@ -145,7 +154,7 @@ def _serve(
             watching.cancel()
         return 128 + received[0] if received else 0
 
-    return project.with_engine(work, on_unreachable=_waiting())
+    return project.with_engine(work, on_unreachable=waiting())
 
 
 def _supervise(project: Project, listener: "socket.socket", workers: int) -> int:
@@ -180,7 +189,7 @@ def _announce(listener: "socket.socket", how: str) -> None:
     output.hint(f"  curl {url}/api/v1/tasks")
 
 
-def _waiting() -> "Callable[[SequentialError], None]":
+def waiting() -> "Callable[[SequentialError], None]":
     """Says once that the store is not there yet."""
     told: list[SequentialError] = []
 

@@ -233,7 +233,7 @@ def start_command(
         finally:
             server.close()
 
-    return project.as_server().with_engine(serve)
+    return project.served(own_services=True).with_engine(serve)
 
 
 def _chosen(engine: "Engine", names: tuple[str, ...]) -> list[str]:

@@ -272,17 +272,11 @@ def _example_input(config: "TaskConfig") -> str:
     """` --input '...'` that a shell can take, with a value for each field."""
     import json
 
-    examples: dict[str, object] = {
-        "integer": 1,
-        "number": 1.5,
-        "boolean": True,
-        "object": {},
-        "array": [],
-    }
+    from sequential.cli.inputs import example_of
+
     if not config.inputs:
         return ""
-    values = {field.name: examples.get(field.type, "...") for field in config.inputs}
-    return f" --input '{json.dumps(values)}'"
+    return f" --input '{json.dumps(example_of(config.inputs))}'"
 
 
 def _path(project: Project, task: "TaskFunction") -> str | None:

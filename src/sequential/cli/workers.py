@@ -187,7 +187,7 @@ def worker_command(
             with project.explaining(name):
                 await engine.get_task(name)
         worker = Worker(
-            engine, concurrency=concurrency, tasks=tasks or None, on_trouble=_report_trouble
+            engine, concurrency=concurrency, tasks=tasks or None, on_trouble=report_trouble
         )
 
         def stop() -> None:
@@ -195,7 +195,7 @@ def worker_command(
             worker.stop()
 
         if unreachable:
-            _report_trouble("", None)
+            report_trouble("", None)
         with stopped_by_signals(stop, leave=lambda: None) as received:
             if not until_idle:
                 output.hint(f"Looking for runs, up to {concurrency} at a time. Ctrl-C stops.")
@@ -210,13 +210,13 @@ def worker_command(
 
     def wait_for_store(error: SequentialError) -> None:
         if not unreachable:
-            _report_trouble("", error)
+            report_trouble("", error)
         unreachable.append(error)
 
-    return project.with_engine(work, _report, on_unreachable=wait_for_store)
+    return project.with_engine(work, report, on_unreachable=wait_for_store)
 
 
-def _report_trouble(run_id: str, error: SequentialError | None) -> None:
+def report_trouble(run_id: str, error: SequentialError | None) -> None:
     """A line on stderr when trouble begins, and one when it is over."""
     told = "well again" if error is None else output.one_line(str(error))
     if error is not None and not run_id.startswith("schedule "):
@@ -231,7 +231,7 @@ def _subject(run_id: str) -> str:
     return f"run {run_id}" if run_id else "looking for runs"
 
 
-def _report(progress: "Progress") -> None:
+def report(progress: "Progress") -> None:
     """A line on stderr for each run that was taken, put away, or has ended."""
     from sequential.cli.words import waits
     from sequential.core import times

@@ -1,6 +1,6 @@
 """Everything that is wrong with a task, found without running it: its policy, graph and code."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -45,9 +45,14 @@ def hinders(task: TaskFunction, services: Services) -> list[TaskProblem]:
 
     Of Python only the sandbox's subset is checked; graphs are, whatever drives their handlers.
     """
+    return hindering(task, code_problems(task, services))
+
+
+def hindering(task: TaskFunction, found: Iterable[TaskProblem]) -> list[TaskProblem]:
+    """Those of the problems found in its code and graph that do; see `hinders`."""
     if task.config.runtime != "sandbox" and task.config.graph is None:
         return []
-    return [one for one in code_problems(task, services) if one.severity == "error"]
+    return [one for one in found if one.severity == "error"]
 
 
 def _of_graph(task: TaskFunction) -> tuple[list[TaskProblem], list[str] | None]:

@@ -99,6 +99,10 @@ class Schedules:
         self._failure: SequentialError | None = None  # of the store, which rests after it
         self._rests_until = ""
 
+    def adopt(self, settings: Settings) -> None:
+        """Use other settings for the runs to come."""
+        self._settings = settings
+
     async def set(self, task: str, schedule: Schedule) -> Scheduled:
         """Keep a schedule, in place of another of its name, also of one in config.json.
 

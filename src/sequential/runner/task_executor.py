@@ -99,7 +99,7 @@ class TaskExecutor:
         self._stopping = False
 
     def adopt(self, settings: RunnerSettings) -> None:
-        """Drive by other settings from the next run on; what is bounded by number stays as it is."""
+        """Drive by other settings from the next run on; how many at a time stays."""
         self._settings = settings
 
     async def execute(

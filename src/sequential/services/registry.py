@@ -54,13 +54,50 @@ class Services:
         else:
             self._named_only.discard(service.name)
 
+    def renew(self, fresh: "Services", also: Iterable[str] = ()) -> list[Service]:
+        """Take the services of the project's folder from `fresh`, and those named in `also`.
+
+        Those that were given to the engine stay. Returns the ones that are used no more, to be
+        closed when the calls that they perform have ended.
+        """
+        also = set(also)
+        fresh.provide(**self._parts)  # one of the package may have been hidden by one of a file
+        replaced: list[Service] = []
+        for name in self._of_project() | fresh._of_project() | also:  # noqa: SLF001 - of our own
+            old, new = self._services.get(name), fresh.find(name)
+            is_given = old is not None and self.origin(name) == "given"
+            if old is new or (is_given and name not in also):
+                continue
+            if old is not None:
+                replaced.append(old)
+            self._take(name, new, fresh.origin(name))
+        return replaced
+
+    def find(self, name: str) -> Service | None:
+        """The service of a name, whoever may use it."""
+        return self._services.get(name)
+
+    def _of_project(self) -> set[str]:
+        return {name for name, origin in self._origins.items() if origin == "project"}
+
+    def _take(self, name: str, service: Service | None, origin: str) -> None:
+        """Have this service under a name from now on, or none."""
+        if service is None:
+            del self._services[name]
+            self._origins.pop(name, None)
+            self._named_only.discard(name)
+            return
+        self.add(service)
+        if origin != "given":
+            self._origins[name] = origin
+
     def front(self, front: Callable[[Service], Service]) -> None:
         """Put something before each service, such as what records its calls."""
         self._services = {name: front(service) for name, service in self._services.items()}
 
     def provide(self, **parts: Any) -> None:
         """What the built-in services may be made of: `keys` and `storage` of this process."""
-        self._parts.update(services=self, **parts)
+        self._parts.update({"services": self, **parts})
 
     def get(self, name: str, allow: Allow, method: str | None = None) -> Service:
         """The service for a call of a task.
