@@ -22,7 +22,7 @@ CLIENT_TARGET = PACKAGE / "client" / "sync_client.py"
 # What belongs to workers, to those who put parts together, or has no use without an event loop.
 LEFT_OUT = set(
     "close release claim_due drive_claimed next_due listen observe pause_for drive drive_on check "
-    "is_stopped fire_due note_stored forget".split()
+    "is_stopped fire_due note_stored forget adopt".split()
 )
 STREAMED = {"follow"}  # what these give comes one by one, not as a list
 HEAD = '''"""The engine for programs that are not asynchronous: the same methods, which wait.
