@@ -105,7 +105,7 @@ class Approvals:
                 raise InvalidInputError(f"{name} is a text of up to {limits[name]} characters")
         if not (key is None or isinstance(key, str)):
             raise InvalidInputError("key is a text")
-        asked = Asked(title, description, to, None if schema is None else check_form(dict(schema)))
+        asked = Asked(title, description, to, None if schema is None else check_form(schema))
         base = (base_url or self.base_url).rstrip("/")
         if not base:
             raise ConfigError(

@@ -155,6 +155,8 @@ class Webhooks:
         if found is None:
             raise WebhookNotFoundError("there is no such webhook")
         function, webhook = found
+        if problems := webhook_problems(webhook):  # a file may say anything
+            raise ConfigError(f"the webhook {name} of {task}: {'; '.join(problems)}")
         await self._check_signature(function.config.allow, webhook, delivery)
         delivery = delivery._replace(payload=read())
         if (reply := greeting(webhook, delivery)) is not None:
@@ -248,10 +250,11 @@ def _unfitting(function: TaskFunction, webhook: Webhook) -> list[str]:
 
 
 def _registered(task: str, webhook: Webhook, origin: str, secrets: set[str]) -> Registered:
-    problem = None
-    if webhook.secret not in secrets:
-        problem = f"its secret is not set: `sequential-ecosystem keys set {webhook.secret}`"
-    return Registered(task, webhook, origin, f"/webhooks/{task}/{webhook.name}", problem)
+    problems = webhook_problems(webhook)
+    if not problems and webhook.secret not in secrets:
+        problems = [f"its secret is not set: `sequential-ecosystem keys set {webhook.secret}`"]
+    path = f"/webhooks/{task}/{webhook.name}"
+    return Registered(task, webhook, origin, path, "; ".join(problems) or None)
 
 
 def _key(task: str, name: str) -> str:
