@@ -136,3 +136,17 @@ def test_a_schema_in_the_tasks_folder_is_no_task(project: Project) -> None:
     project.ok("graph", "--schema", "--output", f"tasks/{FILE_NAME}")
     assert [task["name"] for task in project.ok("list", "--json").json] == ["one"]
     assert project.ok("run", "one").code == 0
+
+
+def test_names_are_of_the_same_kinds_as_what_they_stand_for() -> None:
+    named: Graph = {
+        **SIMPLE,
+        "implementations": {
+            "guards": {"//": "a remark", "isMany": {"$expr": "context.n > 2"}},
+            "actions": {"count": ["log", {"type": "assign", "params": {"n": 1}}]},
+            "delays": {"soon": 100, "later": {"$expr": "context.n * 1000"}},
+        },
+    }
+    assert problems(named) == []
+    for wrong in ({"guard": {}}, {"guards": {"is": 1}}, {"actions": 1}, {"delays": {"x": "1 d"}}):
+        assert problems({**named, "implementations": wrong}) != []

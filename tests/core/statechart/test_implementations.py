@@ -17,6 +17,7 @@ NAMED: Graph = {
     "context": {"n": 0, "patience": 50},
     "implementations": {
         "guards": {
+            "//": "a remark",
             "isMany": when("context.n >= 2"),
             "isQuiet": {"type": "stateIn", "params": {"state": "#m.a"}},
         },

@@ -53,6 +53,8 @@ def _named(
     where = f"$.implementations.{word}"
     for name, one in draft.object(parts.get(word), where, "by name").items():
         place = keyed(where, name)
+        if name.startswith("//"):
+            continue  # a remark
         if not name or name in built_in or name.startswith(("xstate.", "sequential.")):
             draft.problems.error(place, f"{quoted(name)} cannot be a name here: take another")
         elif one is None:
