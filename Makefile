@@ -40,7 +40,8 @@ browser:  ## install the browser that a test of pages needs, with apt-get
 		chromium-headless-shell
 
 chaos: $(STAMP)  ## kill and freeze workers for a minute per store, more than `make test` does
-	CHAOS_SECONDS=60 $(RUN) -m pytest -n 1 tests/chaos tests/flow/test_executor_crash.py
+	CHAOS_SECONDS=60 $(RUN) -m pytest -n 1 tests/chaos tests/flow/test_executor_crash.py \
+		tests/runtimes/graph/test_graph_cost.py
 
 oracle: $(STAMP)  ## compare 5,000 random state graphs with XState (`make test` does 300)
 	PYTHONPATH=tests $(RUN) -m statechart_oracle
