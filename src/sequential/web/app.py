@@ -18,6 +18,7 @@ from sequential.runner.worker import Worker
 from sequential.web import (
     approvals,
     audit,
+    checks,
     keys,
     original,
     runs,
@@ -54,6 +55,7 @@ def create_app(
     made = engine if isinstance(engine, Engine) else Engine(engine)
     house = House(made, drive=drive, concurrency=concurrency)
     handlers = [*runs.HANDLERS, *stream.HANDLERS, *tasks.HANDLERS, *keys.HANDLERS]
+    handlers += checks.HANDLERS
     handlers += [*tokens.HANDLERS, *audit.HANDLERS, *schedules.HANDLERS, *webhooks.HANDLERS]
     handlers += approvals.HANDLERS
     others = [*original.HANDLERS, *webhooks.PUBLIC_HANDLERS, *approvals.PUBLIC_HANDLERS]
