@@ -174,7 +174,7 @@ async def test_nothing_is_half_written_when_it_is_killed(
         assert await asyncio.to_thread(run_command, [*arguments, "sync-tasks"]) == 0
     acknowledged: dict[int, str] = {}
     number = 0
-    for _ in range(3):
+    for _ in range(2):
         server = start(storage=storage)
         async with server.client() as client, asyncio.TaskGroup() as group:
 

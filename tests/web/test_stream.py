@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from sequential.testing.services import FakeService
 from sequential.web import channel, followed, hub, stream
 from sequential.web.channel import event
 from support.live_server import API, PATIENCE, Event, Live, serving
+from support.postgres_server import postgres_server
 
 TASKS = {
     "approval": "async def approval():\n    return await wait_for_event('word')",
@@ -370,9 +371,22 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize("kind", ["folder", "sqlite"])
-async def test_runs_that_another_process_drives_are_followed(kind: str, tmp_path: Path) -> None:
-    store = "folder" if kind == "folder" else f"sqlite:{tmp_path / 'runs.db'}"
+@pytest.fixture(params=["folder", "sqlite", "postgres"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A store that several processes share."""
+    if request.param == "folder":
+        yield "folder"
+    elif request.param == "sqlite":
+        yield f"sqlite:{tmp_path / 'runs.db'}"
+    else:
+        try:
+            with postgres_server() as server:
+                yield server.url
+        except LookupError as error:
+            pytest.skip(str(error))
+
+
+async def test_runs_that_another_process_drives_are_followed(store: str, tmp_path: Path) -> None:
     async with Engine(settings=load_settings(tmp_path, adaptor=store)) as engine:
         await engine.store_task("naps", NAPS, TaskConfig("naps"))
         async with serving(engine, drive=False) as live:
