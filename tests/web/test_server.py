@@ -13,6 +13,7 @@ import pytest
 from sequential.core.model import TaskConfig
 from sequential.errors import ConfigError, StorageUnreachableError
 from sequential.runner.engine import Engine
+from sequential.runner.worker import Worker
 from sequential.testing.services import FakeService
 from sequential.web import original
 from sequential.web.server import address_of, listening
@@ -260,6 +261,41 @@ async def test_a_store_that_hangs_is_not_well(
             patched.setattr(engine.storage, "get_task_function", hang)
             assert (await live.client.get("/health")).status_code == 503
         assert (await live.client.get("/health")).status_code == 200
+
+
+async def test_a_worker_that_breaks_is_told_of(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(_: Worker) -> None:
+        raise RuntimeError("nobody foresaw this")
+
+    monkeypatch.setattr(Worker, "run", broken)
+    async with serving(engine) as live:
+        assert (await live.client.get("/health")).status_code == 200
+
+    assert "the worker of this server has broken" in caplog.text
+    assert "nobody foresaw this" in caplog.text
+
+
+async def test_trouble_of_the_worker_is_in_the_log(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    troubles, real = 2, engine.storage.claim_due
+
+    async def claim_due(*arguments: Any, **options: Any) -> Any:
+        nonlocal troubles
+        troubles -= 1
+        if troubles >= 0:
+            raise StorageUnreachableError("no route")
+        return await real(*arguments, **options)
+
+    monkeypatch.setattr(engine.storage, "claim_due", claim_due)
+    monkeypatch.setattr(engine.storage, "sweep", 0.02)
+    async with serving(engine), asyncio.timeout(PATIENCE):
+        while "well again" not in caplog.text:
+            await asyncio.sleep(0.01)
+
+    assert caplog.text.count("no route; trying again") == 1
 
 
 @pytest.fixture

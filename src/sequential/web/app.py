@@ -6,6 +6,7 @@ worker in the same process unless `drive` is False; then others do.
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 
 from litestar import Litestar, Router
@@ -36,6 +37,8 @@ from sequential.web.hub import Hub
 from sequential.web.openapi import openapi, openapi_config
 from sequential.web.services_app import services_router
 from sequential.web.settings import ServerSettings
+
+log = logging.getLogger("sequential.web")
 
 API = "/api/v1"
 
@@ -131,7 +134,7 @@ class House:
         await self.hub.close()
         if self._worker is not None and self._working is not None:
             self._worker.stop()
-            await self._working
+            await asyncio.gather(self._working, return_exceptions=True)  # see `_tell_if_broken`
         if self._is_ours:
             await self._engine.close()
         self._is_open = False
@@ -150,6 +153,21 @@ class House:
             await self._engine.__aenter__()
             self._is_ours = True
         if self._drive:
-            self._worker = Worker(self._engine, concurrency=self._concurrency)
+            self._worker = Worker(
+                self._engine, concurrency=self._concurrency, on_trouble=_tell_of_trouble
+            )
             self._working = asyncio.create_task(self._worker.run())
+            self._working.add_done_callback(_tell_if_broken)
         self._is_open = True
+
+
+def _tell_of_trouble(run_id: str, error: SequentialError | None) -> None:
+    """Say in the log when trouble with the store begins, and when it is over."""
+    subject = f"run {run_id}" if run_id else "looking for runs"
+    log.warning("%s: %s", subject, "well again" if error is None else f"{error}; trying again")
+
+
+def _tell_if_broken(working: asyncio.Task[None]) -> None:
+    """Say in the log that no run is driven here any more, and why."""
+    if not working.cancelled() and (error := working.exception()):
+        log.critical("the worker of this server has broken: start it again", exc_info=error)
