@@ -54,7 +54,10 @@ MAY_IMPORT = {
         *(f"{family}.{door}" for family in FAMILIES for door in ("base", "registry")),
     },
     "web": {"web", "core", "errors", "config", "runner", "services.base", "services.describe"},
-    "edge": {"edge", "core", "errors", "config", "runner", "services.base"},
+    "edge": {
+        *("edge", "core", "errors", "config", "runner", "services.base"),
+        *("web.approval_answer", "web.approval_page"),  # the same page, without a server
+    },
     # Programs elsewhere have neither engine nor storage nor sandbox.
     "client": {"client", "core", "errors", "runner.loop_thread", "runner.run_handle"},
     "task": set(),  # tasks import it where nothing else of ours is

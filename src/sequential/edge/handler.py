@@ -5,6 +5,7 @@ POST /start                  the same with "task": "<name>"
 GET  /runs/<run>             how a run is doing, or its result
 POST /resume/<run>?token=    the next hop, asked for by the one before
 POST /answer/<run>/<event>?token=    what a run waits for, by a link that was given out
+GET  /approve/<run>/<event>?token=   a page that asks for it; POST answers
 POST /sweep                  for a timer: go on with what is due
 GET  /health
 """
@@ -25,6 +26,8 @@ from sequential.edge.link_service import LinkService
 from sequential.edge.message import Event, Refused, Request, Response, checked_url
 from sequential.edge.warm import Bridge, OpenEngine, WarmEngine
 from sequential.errors import ConfigError
+from sequential.runner.approvals import Approvals, Question, approval_url
+from sequential.runner.approvals import LinkService as ApprovalLinks
 from sequential.runner.engine import Engine
 from sequential.runner.links import Claim, Links
 from sequential.services.base import Service
@@ -68,7 +71,8 @@ class Edge:
     ) -> None:
         self._project = Path(project)
         self._storage = storage
-        self._services = [*services, LinkService(self.link)]
+        pages = ApprovalLinks(self.approval_link)
+        self._services = [*services, LinkService(self.link), pages]
         self._lease = lease
         self._secret = secret
         self._signer: Links | None = None
@@ -145,6 +149,14 @@ class Edge:
         given = () if data is _NOTHING else (data,)
         return self.base_url + self._links().answer(run_id, event, lifetime, key, given)
 
+    def approval_link(self, run_id: str, event: str, **options: Any) -> str:
+        """An address of a page on which somebody approves or rejects, with a form if need be.
+
+        `options` are `title`, `description`, `schema`, `to`, `key` and `expires_in` seconds; raises
+        what `runner.approvals.approval_url` does.
+        """
+        return approval_url(self._links(), self.base_url, run_id, event, **options)
+
     async def close(self) -> None:
         """Close what was kept for later invocations on this event loop; they open it again."""
         await self._warm.close()
@@ -182,6 +194,12 @@ class Edge:
         told = request.host_url if purpose == "resume" else ""
         self._learn(request.base_url or told)
         return claim
+
+    async def question(self, request: Request, run_id: str, event: str) -> Question:
+        """What an approval link asks; raises what `Approvals.question` does."""
+        approvals = Approvals((await self._warm.get()).storage, self._links, self.base_url, "")
+        self._learn(request.base_url)
+        return await approvals.question(run_id, event, request.query.get("token", ""))
 
     def _check_token(self, request: Request) -> None:
         if not self._token:

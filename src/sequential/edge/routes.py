@@ -93,6 +93,15 @@ async def _route(edge: "Edge", request: Request) -> Response:
                 "GET": lambda: _ask(edge, request, name, more),
             }
             return await _only(request, methods)
+        case "approve", True, True:
+            # Their form is checked by a library that functions without such links do without.
+            from sequential.edge import approvals  # noqa: PLC0415
+
+            methods = {
+                "POST": lambda: approvals.decide(edge, request, name, more),
+                "GET": lambda: approvals.ask(edge, request, name, more),
+            }
+            return await _only(request, methods)
         case "sweep", False, False:  # timers of some platforms can only GET
             both = {method: lambda: _sweep(edge, request) for method in ("POST", "GET")}
             return await _only(request, both)

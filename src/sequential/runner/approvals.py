@@ -28,7 +28,7 @@ from sequential.storage.base import StorageAdapter
 
 WEEK = 7 * 86400.0  # seconds
 LONGEST = 366 * 86400.0  # seconds that a link may last
-LONGEST_TITLE, LONGEST_DESCRIPTION, LONGEST_TO = 200, 2000, 100  # characters
+LONGEST_TEXTS = {"title": 200, "description": 2000, "to": 100}  # characters
 
 
 class Given(NamedTuple):
@@ -49,6 +49,45 @@ class Question(NamedTuple):
     schema: dict[str, Any]
     answer_id: str
     given: Given | None
+
+
+def approval_url(
+    links: Links,
+    base_url: str,
+    run_id: str,
+    event: str,
+    *,
+    expires_in: float = WEEK,
+    schema: dict[str, Any] | None = None,
+    title: str = "",
+    description: str = "",
+    to: str = "",
+    key: str | None = None,
+) -> str:
+    """The address of a page on which somebody answers `wait_for_event(event)` of a run.
+
+    It counts for `expires_in` seconds. `schema`, see `core.form`, makes a form; without one it is
+    what the waiting call says. `to` names who gets the link. Of several links with the same `key`
+    the first answer counts. Raises `InvalidNameError`, `InvalidInputError`, and `ConfigError` while
+    nobody has said where the server is reached.
+    """
+    if not _is_time(expires_in):
+        raise InvalidInputError(
+            f"expires_in is a number of seconds, up to {LONGEST:g}; this is {expires_in!r:.40}"
+        )
+    texts: dict[str, Any] = {"title": title, "description": description, "to": to}
+    for name, most in LONGEST_TEXTS.items():
+        if not isinstance(texts[name], str) or len(texts[name]) > most:
+            raise InvalidInputError(f"{name} is a text of up to {most} characters")
+    if not (key is None or isinstance(key, str)):
+        raise InvalidInputError("key is a text")
+    asked = Asked(title, description, to, None if schema is None else check_form(schema))
+    if not base_url:
+        raise ConfigError(
+            "nobody has said where the server is reached: set server.public_url in "
+            ".sequentialrc.json, or SEQUENTIAL_PUBLIC_URL"
+        )
+    return base_url.rstrip("/") + links.approve(run_id, event, expires_in, key, asked)
 
 
 class Approvals:
@@ -74,45 +113,12 @@ class Approvals:
         """Use the address of a server in this process, unless people reach it at another one."""
         self._own = url
 
-    def link(
-        self,
-        run_id: str,
-        event: str,
-        *,
-        expires_in: float = WEEK,
-        schema: Mapping[str, Any] | None = None,
-        title: str = "",
-        description: str = "",
-        to: str = "",
-        key: str | None = None,
-        base_url: str = "",
-    ) -> str:
-        """The address of a page on which somebody answers `wait_for_event(event)` of a run.
+    def link(self, run_id: str, event: str, *, base_url: str = "", **options: Any) -> str:
+        """The address of a page that asks for the answer to `wait_for_event(event)` of a run.
 
-        It counts for `expires_in` seconds. `schema`, see `core.form`, makes a form; without one it
-        is what the waiting call says. `to` names who gets the link. Of several links with the same
-        `key` the first answer counts. Raises `InvalidNameError`, `InvalidInputError`, and
-        `ConfigError` while nobody has said where the server is reached.
+        `options` and what is raised are those of `approval_url`.
         """
-        if not _is_time(expires_in):
-            raise InvalidInputError(
-                f"expires_in is a number of seconds, up to {LONGEST:g}; this is {expires_in!r:.40}"
-            )
-        limits = {"title": LONGEST_TITLE, "description": LONGEST_DESCRIPTION, "to": LONGEST_TO}
-        texts: dict[str, Any] = {"title": title, "description": description, "to": to}
-        for name, text in texts.items():
-            if not isinstance(text, str) or len(text) > limits[name]:
-                raise InvalidInputError(f"{name} is a text of up to {limits[name]} characters")
-        if not (key is None or isinstance(key, str)):
-            raise InvalidInputError("key is a text")
-        asked = Asked(title, description, to, None if schema is None else check_form(schema))
-        base = (base_url or self.base_url).rstrip("/")
-        if not base:
-            raise ConfigError(
-                "nobody has said where the server is reached: set server.public_url in "
-                ".sequentialrc.json, or SEQUENTIAL_PUBLIC_URL"
-            )
-        return base + self._links().approve(run_id, event, expires_in, key, asked)
+        return approval_url(self._links(), base_url or self.base_url, run_id, event, **options)
 
     async def question(self, run_id: str, event: str, token: str) -> Question:
         """What a link asks.

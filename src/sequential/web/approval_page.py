@@ -9,6 +9,15 @@ import html
 from collections.abc import Mapping
 from datetime import datetime
 
+from sequential.core.model import TaskRun
+from sequential.errors import (
+    InvalidInputError,
+    InvalidLinkError,
+    InvalidTransitionError,
+    LinkExpiredError,
+    RunNotFoundError,
+    SequentialError,
+)
 from sequential.runner.approvals import Given, Question
 from sequential.web.forms import form_html
 
@@ -47,6 +56,13 @@ HEADERS = {
     "Referrer-Policy": "same-origin",
     "X-Robots-Tag": "noindex, nofollow, noarchive",
 }
+_TITLES: Mapping[type[SequentialError], str] = {
+    InvalidLinkError: "This link is not valid",
+    LinkExpiredError: "This link has expired",
+    RunNotFoundError: "This is not there any more",
+    InvalidTransitionError: "Nobody waits for this answer any more",
+    InvalidInputError: "This question cannot be shown",
+}
 # The first button of a form is what Enter presses: this one does nothing, so nobody approves so.
 _BUTTONS = """
 <button disabled hidden></button>
@@ -77,9 +93,22 @@ def answered_page(question: Question, given: Given, *, is_new: bool) -> str:
     return _page(title, _said(f"{_title(question)}\n{when}") + _about(question))
 
 
-def message_page(title: str, text: str) -> str:
-    """A page that has nothing to ask."""
-    return _page(title, _said(text))
+def trouble_page(error: SequentialError) -> tuple[int, str]:
+    """The status and the page for a link that cannot be answered.
+
+    Raises the error itself if it is none that somebody outside should read.
+    """
+    title = _TITLES.get(type(error))
+    if title is None:
+        raise error
+    told = str(error)
+    status = 410 if isinstance(error, InvalidTransitionError) else error.http_status
+    return status, _page(title, _said(f"{told[:1].upper()}{told[1:]}."))
+
+
+def over(run: TaskRun) -> InvalidTransitionError:
+    """What is wrong with answering a run that has ended."""
+    return InvalidTransitionError(f"the run has ended: it is {run.status}")
 
 
 def _title(question: Question) -> str:

@@ -4,29 +4,27 @@ Looking at the page answers nothing, since programs that look for viruses follow
 What is sent from it, or as JSON to the same address, counts once.
 """
 
-from collections.abc import Mapping
 from typing import Annotated, Any
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import unquote
 
 import msgspec
 from litestar import Request, Response
 from litestar.params import FromPath, JSONBody, QueryParameter
 
 from sequential.core import times
-from sequential.core.model import Status, TaskRun
-from sequential.errors import (
-    InvalidInputError,
-    InvalidLinkError,
-    InvalidTransitionError,
-    LinkExpiredError,
-    RunNotFoundError,
-    SequentialError,
-)
+from sequential.core.model import Status
+from sequential.errors import InvalidTransitionError, SequentialError
 from sequential.runner.approvals import WEEK, Given, Question
 from sequential.runner.engine import Engine
-from sequential.web.approval_page import HEADERS, answered_page, message_page, question_page
+from sequential.web.approval_answer import BadAnswer, check_size, is_json, read_answer
+from sequential.web.approval_page import (
+    HEADERS,
+    answered_page,
+    over,
+    question_page,
+    trouble_page,
+)
 from sequential.web.errors import Refused
-from sequential.web.forms import problems, read_form
 from sequential.web.handlers import TheEngine, TheSettings, get, post
 from sequential.web.runs import RunId, found
 from sequential.web.settings import ServerSettings
@@ -34,15 +32,6 @@ from sequential.web.webhooks import public_url
 
 AnyRequest = Request[Any, Any, Any]
 Token = Annotated[str, QueryParameter(description="what the link says, signed")]
-LARGEST = 256 * 1024  # bytes of an answer
-MOST_FIELDS = 200
-_TITLES = {
-    InvalidLinkError: "This link is not valid",
-    LinkExpiredError: "This link has expired",
-    RunNotFoundError: "This is not there any more",
-    InvalidTransitionError: "Nobody waits for this answer any more",
-    InvalidInputError: "This question cannot be shown",
-}
 
 
 class NewLink(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -106,7 +95,7 @@ async def ask(
     if question.given is not None:
         return _page(answered_page(question, question.given, is_new=False), 410)
     if question.run.status.is_final:
-        return _trouble(_over(question.run))
+        return _trouble(over(question.run))
     return _page(question_page(question))
 
 
@@ -119,24 +108,22 @@ async def decide(
     token: Token = "",
 ) -> Response[Any]:
     """Answer with the page's form, or with `{"approved": true, ...}` as JSON."""
-    is_json = request.headers.get("content-type", "").startswith("application/json")
+    content_type = request.headers.get("content-type", "")
+    wants_json = is_json(content_type)
     body = await request.body()
     try:
-        if len(body) > LARGEST:
-            raise Refused(413, "too_large", f"an answer may have {LARGEST} bytes")
+        check_size(body)
         question = await engine.approvals.question(run_id, _event(request), token)
         if question.given is not None:
-            return _again(question, question.given, is_json=is_json)
-        if is_json:
-            answer = _json_answer(question, body)
-        else:
-            sent = _form(body)
-            answer, wrong = _form_answer(question, sent)
-            if wrong:
-                return _page(question_page(question, sent, wrong), 400)
-        return await _answer(engine, request, settings, question, answer, is_json=is_json)
+            return _again(question, question.given, is_json=wants_json)
+        answer = read_answer(question, content_type, body)
+        if answer.wrong:
+            return _page(question_page(question, answer.sent, answer.wrong), 400)
+        return await _answer(engine, request, settings, question, answer.data, is_json=wants_json)
+    except BadAnswer as bad:
+        raise Refused(bad.status, bad.code, str(bad)) from None
     except SequentialError as error:
-        if is_json:
+        if wants_json:
             raise
         return _trouble(error)
 
@@ -151,7 +138,7 @@ async def _answer(
     is_json: bool,
 ) -> Response[Any]:
     if question.run.status.is_final:
-        raise _over(question.run)
+        raise over(question.run)
     run = await engine.answer(question.run.id, question.event, answer, id=question.answer_id)
     given = await engine.approvals.given(run, question) or Given(engine.now(), answer)
     if given.data != answer:  # somebody else was quicker
@@ -169,56 +156,10 @@ async def _answer(
     return _page(answered_page(question, given, is_new=True))
 
 
-def _json_answer(question: Question, body: bytes) -> dict[str, Any]:
-    """The answer in a JSON body; raises `Refused` that says what is wrong with it."""
-    try:
-        tree = msgspec.json.decode(body)
-    except (ValueError, RecursionError) as error:
-        raise Refused(400, "invalid_request", f"the body is not JSON: {error}") from None
-    if not isinstance(tree, dict) or not isinstance(tree.get("approved"), bool):
-        raise Refused(400, "invalid_request", 'send {"approved": true} or {"approved": false}')
-    fields = {name: value for name, value in tree.items() if name != "approved"}
-    if wrong := problems(question.schema, fields, is_complete=tree["approved"]):
-        told = "; ".join(f"{name}: {message}" for name, message in wrong.items())
-        raise Refused(400, "invalid_input", told)
-    return _complete(question, fields, approved=tree["approved"])
-
-
-def _form_answer(
-    question: Question, sent: Mapping[str, str]
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """The answer in a form, and by field what is wrong with it."""
-    decision = sent.get("answer")
-    if decision not in ("approve", "reject"):
-        raise Refused(400, "invalid_request", "send answer=approve or answer=reject")
-    approved = decision == "approve"
-    fields, wrong = read_form(question.schema, sent, is_complete=approved)
-    return _complete(question, fields, approved=approved), wrong
-
-
-def _complete(question: Question, fields: dict[str, Any], *, approved: bool) -> dict[str, Any]:
-    by = {"by": question.to} if question.to else {}
-    return {**fields, **by, "approved": approved}
-
-
-def _form(body: bytes) -> dict[str, str]:
-    try:
-        pairs = parse_qsl(
-            body.decode(), keep_blank_values=True, errors="strict", max_num_fields=MOST_FIELDS
-        )
-    except ValueError:
-        raise Refused(400, "invalid_request", "the body is no form") from None
-    return {name: value.replace("\r\n", "\n") for name, value in pairs}
-
-
 def _event(request: AnyRequest) -> str:
     """The last part of the path as it was sent: names of events may have slashes in them."""
     raw: bytes = request.scope.get("raw_path") or request.scope["path"].encode()
     return unquote(raw.partition(b"?")[0].rpartition(b"/")[2].decode("ascii", "replace"))
-
-
-def _over(run: TaskRun) -> InvalidTransitionError:
-    return InvalidTransitionError(f"the run has ended: it is {run.status}")
 
 
 def _again(question: Question, given: Given, *, is_json: bool) -> Response[Any]:
@@ -229,12 +170,8 @@ def _again(question: Question, given: Given, *, is_json: bool) -> Response[Any]:
 
 def _trouble(error: SequentialError) -> Response[bytes]:
     """The page for a link that cannot be answered; of errors of the engine it says nothing."""
-    title = _TITLES.get(type(error))
-    if title is None:
-        raise error
-    status = 410 if isinstance(error, InvalidTransitionError) else error.http_status
-    told = str(error)
-    return _page(message_page(title, f"{told[:1].upper()}{told[1:]}."), status)
+    status, text = trouble_page(error)
+    return _page(text, status)
 
 
 def _page(text: str, status: int = 200) -> Response[bytes]:
