@@ -111,7 +111,7 @@ class TestLoading:
     ) -> None:
         def loopback(allow: bool) -> bool:
             settings = load_settings(tmp_path, environment={}, allow_loopback=allow)
-            return settings.http.allow_loopback
+            return bool(settings.http.allow_loopback)
 
         assert loopback(True)
         assert not loopback(False)

@@ -1,7 +1,11 @@
 """`tokens create`, `tokens list`, `tokens revoke`, and when `serve` wants one."""
 
+import asyncio
+from pathlib import Path
+
 import pytest
 
+from sequential.runner.engine import Engine
 from support.command_line import Project
 
 
@@ -26,6 +30,21 @@ def test_a_token_is_made_listed_and_revoked(project: Project) -> None:
 
     assert project.ok("tokens", "revoke", "ci").out.startswith("revoked  ")
     assert "There are no tokens yet" in project.ok("tokens", "list").err
+
+
+async def noted(folder: Path) -> list[tuple[str, str]]:
+    async with Engine(project=folder) as engine:
+        return [(entry.actor, entry.action) for entry in await engine.audit.list()]
+
+
+def test_it_is_in_the_audit_log(project: Project) -> None:
+    project.ok("tokens", "create", "ci")
+    project.ok("tokens", "revoke", "ci")
+
+    assert asyncio.run(noted(project.folder)) == [
+        ("command line", "tokens.revoke"),
+        ("command line", "tokens.create"),
+    ]
 
 
 def test_as_json(project: Project) -> None:

@@ -10,7 +10,8 @@ from sequential.web.headers import secure
 
 def headers_after(*given: tuple[bytes, bytes]) -> dict[str, str]:
     message: Any = {"type": "http.response.start", "status": 200, "headers": list(given)}
-    return dict(secure(message))
+    secure(message)
+    return {name.decode(): value.decode() for name, value in message["headers"]}
 
 
 def test_a_page_may_use_what_is_of_its_own_site() -> None:

@@ -74,7 +74,9 @@ def create_command(
     within = _limits(limits)
 
     async def make(engine: "Engine") -> "tuple[Token, str]":
-        return await engine.tokens.create(name, role, expires_in=expires, limits=within)
+        made = await engine.tokens.create(name, role, expires_in=expires, limits=within)
+        await _note(engine, "tokens.create", made[0])
+        return made
 
     record, text = project.with_engine(make)
     if as_json:
@@ -132,7 +134,10 @@ def revoke_command(project: Project, tokens: tuple[str, ...], as_json: bool) -> 
     import msgspec
 
     async def revoke(engine: "Engine") -> "Sequence[Token]":
-        return await engine.tokens.revoke(*dict.fromkeys(tokens))
+        revoked = await engine.tokens.revoke(*dict.fromkeys(tokens))
+        for token in revoked:
+            await _note(engine, "tokens.revoke", token)
+        return revoked
 
     revoked = project.with_engine(revoke)
     if as_json:
@@ -140,6 +145,13 @@ def revoke_command(project: Project, tokens: tuple[str, ...], as_json: bool) -> 
         return
     for token in revoked:
         output.out(f"revoked  {token.id}  {output.clean(token.name)}")
+
+
+async def _note(engine: "Engine", action: str, token: "Token") -> None:
+    """Write into the audit log what was done to a token."""
+    await engine.audit.record(
+        "command line", action, f"{token.name} ({token.id}), {token.role}", outcome="done"
+    )
 
 
 def _line(token: "Token", now: str) -> str:

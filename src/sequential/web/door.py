@@ -1,5 +1,6 @@
 """Who may use a server that has one token, or none and this machine to itself."""
 
+import functools
 import hmac
 import ipaddress
 from typing import Any
@@ -52,6 +53,7 @@ def check_door(host: str, token: str) -> None:
         )
 
 
+@functools.lru_cache(maxsize=1024)
 def is_loopback(host: str) -> bool:
     """Whether only programs on this machine reach an address."""
     if host == "localhost":

@@ -104,7 +104,9 @@ class _Answer:
     async def send(self, message: Message) -> None:
         """Pass a part of an answer on, with the headers that every answer has."""
         if message["type"] == "http.response.start":
-            self._share(secure(message))
+            secure(message)
+            if self._settings.origins:
+                self._share(MutableScopeHeaders(message))
             await self._note(message)
         await self._send(message)
 
@@ -137,8 +139,7 @@ class _Answer:
 
     def _share(self, headers: MutableScopeHeaders) -> None:
         asked = self.connection.headers.get("origin")
-        if self._settings.origins:
-            headers.extend_header_value("vary", "Origin")
+        headers.extend_header_value("vary", "Origin")
         if asked is not None and origin.is_allowed(asked, self._settings):
             headers.update(origin.shared_headers(asked))
             headers["cross-origin-resource-policy"] = "cross-origin"
