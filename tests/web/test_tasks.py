@@ -59,6 +59,12 @@ async def test_native_code_cannot_be_sent(client: httpx.AsyncClient, engine: Eng
     assert "mine" not in [task.identifier for task in await engine.list_tasks()]
 
 
+DEEP: dict[str, Any] = {}
+for _ in range(300):
+    DEEP = {"x": DEEP}
+DEEPLY = "value_not_supported"
+
+
 @pytest.mark.parametrize(
     ("name", "body", "code"),
     [
@@ -69,6 +75,7 @@ async def test_native_code_cannot_be_sent(client: httpx.AsyncClient, engine: Eng
         ("a", {"code": CODE, "config": {"timout": 3}}, "invalid_config"),
         ("a", {"code": CODE, "config": {"runtime": "lisp"}}, "invalid_config"),
         ("a", {"code": CODE, "config": {"handler": "x"}}, "invalid_config"),
+        ("a", {"code": CODE, "config": {"schedules": [{"name": "s", "input": DEEP}]}}, DEEPLY),
         ("a", {"code": "", "graph": {"initial": "b", "states": {"a": {}}}}, "invalid_graph"),
     ],
 )

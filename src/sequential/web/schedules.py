@@ -6,6 +6,7 @@ import msgspec
 from litestar import Response
 from litestar.params import FromQuery, JSONBody, PathParameter
 
+from sequential.core import values
 from sequential.core.schedule import Schedule, Scheduled
 from sequential.errors import ScheduleNotFoundError
 from sequential.web.handlers import TheEngine, delete, get, put
@@ -43,6 +44,7 @@ async def keep(
     data: JSONBody[NewSchedule], engine: TheEngine, task: TaskName, name: Name
 ) -> Response[Scheduled]:
     """New (201), or in place of one of its name (200), also of one in config.json."""
+    values.to_json(data.input, "the input")  # raises what cannot be kept: deep nesting
     try:
         await engine.schedules.get(task, name)
         is_new = False

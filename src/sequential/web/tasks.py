@@ -6,6 +6,7 @@ import msgspec
 from litestar import Response
 from litestar.params import FromPath, JSONBody
 
+from sequential.core import values
 from sequential.core.bounds import narrowed
 from sequential.core.model import TaskConfig, TaskFunction
 from sequential.core.names import check_task_name
@@ -108,6 +109,7 @@ def _config(name: str, data: NewTask) -> TaskConfig:
             raise Refused(400, "invalid_config", f"config has no field {reserved!r}", hint)
     if "within" in (data.config.get("allow") or ()):
         raise Refused(400, "invalid_config", "config: allow.within is the operator's to set")
+    values.to_json(data.config, "config")  # raises what cannot be kept: deep nesting
     graph = None if data.graph is None else msgspec.json.encode(data.graph).decode()
     try:
         return msgspec.convert({**data.config, "name": name, "graph": graph}, TaskConfig)
