@@ -202,7 +202,7 @@ async def connected(server: ServerProcess, data: bytes) -> AsyncIterator[asyncio
 
 def measure(folder: Path, store: str) -> tuple[list[float], list[float], list[float]]:
     if store != "folder":
-        command = [SCRIPT, "--project", str(folder), "--storage", store, "sync-tasks"]
+        command = [str(SCRIPT), "--project", str(folder), "--storage", store, "sync-tasks"]
         subprocess.run(command, check=True, capture_output=True)
     with serving(folder, store) as server:
         soon = asyncio.run(begins(server))

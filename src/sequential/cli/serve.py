@@ -79,14 +79,19 @@ def serve_command(
     allow_many_files()
     if listen_fd is not None:
         listener = inherited(listen_fd)
-        return _serve(project, settings, listener, concurrency, not no_worker, is_child=True)
+        return _serve(project, settings, listener, concurrency, not no_worker)
     if workers > 1 and project.settings.adaptor.partition(":")[0] == "memory":
         raise ConfigError("several processes cannot share memory: choose another storage")
-    _check(project, settings)
+    asks_for_token = _check(project, settings)
     listener = listening(settings.host, settings.port if port is None else port)
+    how = f" with {workers} processes" if workers > 1 else ""
+
+    def announce() -> None:
+        _announce(listener, how, asks_for_token)
+
     if workers > 1:
-        return _supervise(project, listener, workers)
-    return _serve(project, settings, listener, concurrency, not no_worker)
+        return _supervise(listener, workers, announce)
+    return _serve(project, settings, listener, concurrency, not no_worker, announce)
 
 
 @contextlib.contextmanager
@@ -102,14 +107,18 @@ def needs_server_extra() -> Iterator[None]:
         ) from error
 
 
-def _check(project: Project, settings: "ServerSettings") -> None:
-    """Raise `ConfigError` when the server must not listen there; the store has time to come up."""
-    from sequential.web.auth import check_listening
+def _check(project: Project, settings: "ServerSettings") -> bool:
+    """Whether everybody needs a token; the store has time to come up.
 
-    async def check(engine: "Engine") -> None:
+    Raises `ConfigError` when the server must not listen there.
+    """
+    from sequential.web.auth import check_listening, given_token
+
+    async def check(engine: "Engine") -> bool:
         await check_listening(settings.host, engine, settings)
+        return bool(given_token()) or await engine.tokens.exist()
 
-    project.with_engine(check, on_unreachable=waiting())
+    return project.with_engine(check, on_unreachable=waiting())
 
 
 def _serve(
@@ -118,9 +127,9 @@ def _serve(
     listener: "socket.socket",
     concurrency: int,
     drive: bool,
-    is_child: bool = False,
+    announce: "Callable[[], None] | None" = None,
 ) -> int:
-    """Serve in this process until a signal comes, or the parent is gone."""
+    """Serve in this process until a signal comes; without words of its own, as a child."""
     import asyncio
 
     from sequential.cli.signals import stopped_by_signals
@@ -137,7 +146,7 @@ def _serve(
         )
 
         def stop() -> None:
-            if not is_child:
+            if announce is not None:
                 output.hint(STOPPING)
             server.stop()
 
@@ -145,10 +154,10 @@ def _serve(
             await parent_is_gone()
             server.stop()
 
-        watching = asyncio.create_task(stop_with_parent()) if is_child else None
+        watching = asyncio.create_task(stop_with_parent()) if announce is None else None
         with stopped_by_signals(stop, leave=lambda: None) as received:
-            if not is_child:
-                _announce(listener, "")
+            if announce is not None:
+                announce()
             await server.run_on(listener)
         if watching is not None:
             watching.cancel()
@@ -157,7 +166,7 @@ def _serve(
     return project.with_engine(work, on_unreachable=waiting())
 
 
-def _supervise(project: Project, listener: "socket.socket", workers: int) -> int:
+def _supervise(listener: "socket.socket", workers: int, announce: "Callable[[], None]") -> int:
     """Serve in several processes until a signal comes, or they refuse."""
     import asyncio
 
@@ -173,20 +182,21 @@ def _supervise(project: Project, listener: "socket.socket", workers: int) -> int
             processes.stop()
 
         with stopped_by_signals(stop, leave=processes.kill) as received:
-            _announce(listener, f" with {workers} processes")
+            announce()
             code = await processes.run()
         return 128 + received[0] if received else code
 
     return asyncio.run(work())
 
 
-def _announce(listener: "socket.socket", how: str) -> None:
+def _announce(listener: "socket.socket", how: str, asks_for_token: bool) -> None:
     """Where the server is, and a request that works when it is pasted."""
     from sequential.web.server import address_of
 
     url = address_of(listener)
     output.hint(f"Serving {url}{how}. Ctrl-C stops.")
-    output.hint(f"  curl {url}/api/v1/tasks")
+    token = ' -H "Authorization: Bearer $SEQUENTIAL_TOKEN"' if asks_for_token else ""
+    output.hint(f"  curl '{url}/api/v1/tasks'{token}")
 
 
 def waiting() -> "Callable[[SequentialError], None]":
