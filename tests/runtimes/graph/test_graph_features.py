@@ -112,15 +112,15 @@ async def test_guards_choose_and_always_goes_on_by_itself(start: Start) -> None:
 async def test_a_handler_is_run_again_as_often_as_its_state_says(
     engine: Engine, start: Start
 ) -> None:
-    retry = {"retries": 2, "delay": 60, "max_delay": 3600, "jitter": 0}
+    retry = {"retries": 2, "delay": 3600, "max_delay": 86400, "jitter": 0}
     invoke = {"src": "work", "retry": retry, "onDone": "end", "onError": "lost"}
     states = {"work": {"invoke": invoke}, "end": {"type": "final"}, "lost": {"type": "final"}}
     graph = {"initial": "work", "states": states}
     run = await over(await start(graph, "def work(input):\n    raise OSError('down')\n"))
     assert (await entered(engine, run))[-1] == ["(machine).lost"]
     assert await handlers(engine, run) == [("work", "failed")] * 3
-    minutes = [child.created_at[14:16] for child in await engine.list_children(run.id)]
-    assert minutes == ["00", "01", "03"]  # the second pause is twice as long
+    hours = [child.created_at[11:13] for child in await engine.list_children(run.id)]
+    assert hours == ["00", "01", "03"]  # the second pause is twice as long
 
 
 async def test_leaving_a_state_during_the_pause_before_a_retry_ends_it(
