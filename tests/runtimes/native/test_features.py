@@ -1,6 +1,9 @@
 """What native tasks can do, as people write them."""
 
 import asyncio
+import sys
+import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -474,6 +477,16 @@ async def test_an_engine_closes_whatever_its_tasks_do(
         assert stored.status is Status.SUSPENDED
         assert stored.turn == (0 if how == "computes for ever" else 1)
         assert (await engine.cancel(run.id)).status is Status.CANCELLED
+    async with asyncio.timeout(10):  # nothing goes on at the expense of other runs
+        while not all(is_at_rest(thread) for thread in threading.enumerate()):
+            await asyncio.sleep(0.01)
+
+
+def is_at_rest(thread: threading.Thread) -> bool:
+    """Whether this is no program's thread, or one that waits for what will not come."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    here = Path(frame.f_code.co_filename).stem if frame else "threading"
+    return not thread.name.startswith("task ") or here == "threading"
 
 
 async def test_a_task_that_computes_for_ever_fails_with_its_timeout(

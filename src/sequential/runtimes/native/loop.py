@@ -120,8 +120,13 @@ class DurableLoop(asyncio.AbstractEventLoop):
         return result
 
     def unwind(self) -> None:
-        """Close what is unfinished. Its `finally` blocks run, but no call they make is made."""
+        """Close what is unfinished. Its `finally` blocks run, but no call they make is made.
+
+        They find a loop as before: one that asks it for something again and again is stopped there,
+        while without a loop it would go on to ask at the expense of everything else.
+        """
         self._ready.clear()
+        asyncio._set_running_loop(self)
         for task in [*self._tasks.values()]:
             coroutine = task.get_coro()
             task._log_destroy_pending = False  # type: ignore[attr-defined]
@@ -130,6 +135,7 @@ class DurableLoop(asyncio.AbstractEventLoop):
                     coroutine.close()
             except BaseException:  # noqa: S110 - what a program does while it is given up
                 pass
+        asyncio._set_running_loop(None)
         self._tasks.clear()
         self._ready.clear()
 
