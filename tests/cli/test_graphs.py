@@ -171,6 +171,13 @@ def test_show_as_json_has_all_of_it(order: Project) -> None:
     assert order.ok("show", "plain", plain, "--json").json["graph"] is None
 
 
+def test_a_worker_tells_runs_of_handlers_from_those_of_tasks(order: Project) -> None:
+    run_id = order.ok("submit", "order", "--input", '{"n": 3}').out.strip()
+    told = order.ok("worker", "--until-idle").err
+    assert f"{run_id} order: driving" in told
+    assert " order, handler charge: driving" in told
+
+
 def test_a_handler_that_waits_for_an_answer_of_its_own_is_named(order: Project) -> None:
     asking = CODE.replace(
         'await sleep(0.01)\n    return {"sh', "await wait_for_event('parcel')\n    return {\"sh"

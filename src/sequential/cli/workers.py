@@ -247,4 +247,5 @@ def report(progress: "Progress") -> None:
     }
     with contextlib.suppress(KeyError):
         what = output.one_line(words[progress.step])
-        output.err(f"{at:%H:%M:%S} {run.id} {run.task_identifier}: {what}")
+        handler = f", handler {output.clean(run.config.handler)}" if run.config.handler else ""
+        output.err(f"{at:%H:%M:%S} {run.id} {run.task_identifier}{handler}: {what}")
