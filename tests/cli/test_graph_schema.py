@@ -148,5 +148,11 @@ def test_names_are_of_the_same_kinds_as_what_they_stand_for() -> None:
         },
     }
     assert problems(named) == []
-    for wrong in ({"guard": {}}, {"guards": {"is": 1}}, {"actions": 1}, {"delays": {"x": "1 d"}}):
+    wrongs: list[Graph] = [
+        {"guard": {}},
+        {"guards": {"is": 1}},
+        {"actions": 1},
+        {"delays": {"x": "1 d"}},
+    ]
+    for wrong in wrongs:
         assert problems({**named, "implementations": wrong}) != []
