@@ -12,7 +12,7 @@ import msgspec
 from sequential.cli import output
 from sequential.cli.project import Project
 from sequential.cli.usage import WithExample
-from sequential.errors import ConfigError
+from sequential.errors import ConfigError, ServiceLoadError
 
 if TYPE_CHECKING:
     import socket
@@ -54,11 +54,31 @@ def dev_command(project: Project, *, port: int | None, adaptor: str | None) -> i
     port = project.settings.server.port if port is None else port
     listener = listening(HOST, port)
     try:
-        while (code := _serve(project, listener)) is None:
+        while True:
+            try:
+                code = _serve(project, listener)
+            except ServiceLoadError as error:
+                output.err(f"{output.one_line(str(error))}; beginning when that is mended")
+                _wait_for_edit(project)
+                code = None
+            if code is not None:
+                return code
             project = project.with_storage(None)  # reads its settings again
-        return code
     finally:
         listener.close()
+
+
+def _wait_for_edit(project: Project) -> None:
+    """Return when a file of the project has been saved."""
+    import asyncio
+
+    from sequential.web.project_files import ProjectFiles
+
+    async def wait() -> None:
+        files = ProjectFiles(project.folder, project.settings.tasks)
+        await anext(files.edits())
+
+    asyncio.run(wait())
 
 
 def _check_is_project(project: Project) -> None:

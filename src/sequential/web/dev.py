@@ -72,4 +72,4 @@ async def _told(workshop: Workshop) -> Stream:
 
 
 def _file(name: str) -> Response[bytes]:
-    return Response((_STATIC / name).read_bytes(), media_type=f"{_KINDS[name]}; charset=utf-8")
+    return Response((_STATIC / name).read_bytes(), media_type=_KINDS[name])
