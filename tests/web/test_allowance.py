@@ -18,6 +18,7 @@ from web.conftest import APPROVAL, serving
 
 RUNS = "/api/v1/runs"
 TASKS = "/api/v1/tasks"
+RUN = "01a2003f-03ce-7480-a5c4-cbd08b0bbd54"
 CODE = "async def main():\n    return 1"
 
 
@@ -183,6 +184,22 @@ async def test_a_run_that_is_deleted_was_not_free() -> None:
             assert (await client.delete(f"{RUNS}/{run_id}")).status_code == 204
             clock.advance(10)
             assert code_of(await start(client)) == "403 run_time_used"
+
+
+async def test_a_place_whose_run_was_never_created_is_free_after_a_while() -> None:
+    """The server was killed between the two."""
+    clock = FakeClock()
+    async with Engine("memory:", clock=clock) as engine:
+        await engine.store_task("approval", APPROVAL, TaskConfig("approval"))
+        async with within(engine, runs=1) as client:
+            holder = (await engine.tokens.list())[0].id
+            lost = {"since": engine.now(), "seconds": None}
+            await engine.storage.put_document(COLLECTION, holder, {"runs": {RUN: lost}})
+
+            clock.advance(30)
+            assert code_of(await start(client)) == "429 run_limit"
+            clock.advance(31)
+            assert (await start(client)).status_code == 201
 
 
 async def test_what_holds_for_everybody(engine: Engine) -> None:
