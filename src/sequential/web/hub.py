@@ -21,6 +21,7 @@ from sequential.web.followed import AllRuns, FollowedRun
 log = logging.getLogger("sequential.web")
 
 PACE = 0.1  # seconds between two looks at a run
+REST = 5.0  # times as long as a look has taken, if that is more: a slow store is not pressed
 TROUBLE = 1.0  # seconds until the next look at a store that cannot be used
 CROWD = 50  # runs that are looked at with every sweep of the store; more of them less often
 AROUND = 5  # sweeps for each look at the list of all runs
@@ -147,9 +148,11 @@ class Hub:
         while True:
             await self._until_wanted()
             self._wanted.clear()
+            begun = time.monotonic()
             try:
                 await self._look()
-                await asyncio.sleep(PACE)
+                rest = (time.monotonic() - begun) * REST
+                await asyncio.sleep(max(PACE, min(rest, TROUBLE)))
             except StorageError as error:
                 log.warning("live: %s", error)
                 self._hear("")
