@@ -36,6 +36,13 @@ async def test_it_has_what_was_done(client: httpx.AsyncClient) -> None:
     assert "s3cret" not in answer.text
 
 
+async def test_it_has_what_was_refused(client: httpx.AsyncClient, engine: Engine) -> None:
+    await client.post(RUNS, json={"task": "no-such"})
+    entry = (await engine.audit.list())[0]
+
+    assert (entry.subject, entry.outcome) == ("no-such", "404 task_not_found")
+
+
 async def test_it_is_read_in_pages(client: httpx.AsyncClient) -> None:
     for number in range(5):
         await client.post(f"{RUNS}/{number}/cancel")

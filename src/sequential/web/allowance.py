@@ -116,7 +116,8 @@ class Allowance:
 
     def _check_runs(self, use: _Use) -> None:
         if self._most_runs is not None and len(use.runs) >= self._most_runs:
-            told = f"{len(use.runs)} runs of {self._actor.name} have not ended, which is the most"
+            most = f"{self._actor.name} may have {self._most_runs} unfinished at a time"
+            told = f"no more runs can be started now: {most}"
             raise Refused(429, "run_limit", told, "try again when one has ended", Retry_After="5")
 
     def _seconds_for(self, use: _Use, wanted: float | None) -> float | None:

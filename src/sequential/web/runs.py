@@ -85,6 +85,7 @@ async def operated(engine: Engine, actor: Actor, run_id: str) -> TaskRun:
 
 async def started(engine: Engine, request: AnyRequest, new: NewRun) -> tuple[TaskRun, bool]:
     """A new run, or the one there is of the same id; and whether it is new."""
+    note_subject(request, new.task)
     run, is_new = await Allowance(engine, actor_of(request)).start(
         new.task,
         given(request, new.input),
