@@ -324,6 +324,27 @@ async def test_a_server_that_ends_says_goodbye(engine: Engine) -> None:
             assert names(await every.rest())[-1] == "bye"
 
 
+async def test_what_nobody_told_of_is_found_although_others_are_busy(live: Live) -> None:
+    quiet, busy = [await live.engine.create_run("approval", delay=60) for _ in range(2)]
+    async with (
+        live.follow(f"/runs/{quiet.id}/events") as follower,
+        live.follow(f"/runs/{busy.id}/events"),
+    ):
+        await follower.next()
+
+        async def be_busy() -> None:
+            while True:
+                live.engine.storage._announce(busy.id)
+                await asyncio.sleep(0.01)
+
+        noise = asyncio.create_task(be_busy())
+        await live.engine.storage.update_task_run(quiet.id, priority=7, answers=3)
+        seen = await follower.until("run", priority=7)
+        noise.cancel()
+
+    assert names(seen) == ["run"]
+
+
 async def test_trouble_with_the_store_passes(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "TROUBLE", 0.01)
     run = await live.engine.create_run("approval")

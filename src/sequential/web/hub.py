@@ -159,28 +159,18 @@ class Hub:
                 await asyncio.sleep(TROUBLE)
 
     async def _until_wanted(self) -> None:
-        """Wait for word, at most until the next sweep is due."""
-        while not self._wanted.is_set():
-            if not self._runs and self._all is None:
+        """Wait for word, at most until a sweep is due; then all is to be looked at."""
+        if not self._runs and self._all is None:
+            await self._wanted.wait()
+        sweep = self._engine.storage.sweep * max(1.0, len(self._runs) / CROWD)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._swept + sweep - time.monotonic()):
                 await self._wanted.wait()
-                break
-            sweep = self._engine.storage.sweep * max(1.0, len(self._runs) / CROWD)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._swept + sweep - time.monotonic()):
-                    await self._wanted.wait()
-            self._sweep(sweep)
-
-    def _sweep(self, sweep: float) -> None:
-        """Want to look at everything, if it was not looked at for so long."""
         now = time.monotonic()
-        if now < self._swept + sweep:
-            return
-        self._swept = now
-        self._changed.update(self._runs)
-        if self._all is not None and now >= self._looked_around + sweep * AROUND:
-            self._look_around = True
-        if self._changed or self._look_around:
-            self._wanted.set()
+        if now >= self._swept + sweep:
+            self._swept = now
+            self._changed.update(self._runs)
+            self._look_around |= now >= self._looked_around + sweep * AROUND
 
     async def _look(self) -> None:
         """Look once at everything that has changed."""
