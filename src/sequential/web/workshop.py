@@ -94,6 +94,7 @@ class Workshop:
         self._copies = engine.backend != "folder"
         self._tasks: dict[str, ShownTask] = {}
         self._due = dict.fromkeys(reversed(self._files.task_names()), False)  # True: it was saved
+        self._busy: set[str] = set()  # the one that is being looked at
         self._wanted = asyncio.Event()
         self._services: tuple[Problem, ...] = ()
         self._settings: tuple[Problem, ...] = ()
@@ -111,7 +112,7 @@ class Workshop:
             self._services,
             self._settings,
             self._restart,
-            len(self._due),
+            len(self._due.keys() | self._busy),
         )
 
     async def run(self) -> None:
@@ -195,6 +196,7 @@ class Workshop:
                 self._show()
                 continue
             name, was_saved = self._due.popitem()
+            self._busy = {name}
             try:
                 found = await self._checked(name)
             except StorageError as error:
@@ -211,6 +213,7 @@ class Workshop:
 
     def _note(self, name: str, found: ShownTask | None, *, was_saved: bool) -> None:
         """Keep what was found, and tell it if it is new or was asked for by a save."""
+        self._busy = set()
         before = self._tasks.pop(name, None)
         if found is None:
             if before is not None:
