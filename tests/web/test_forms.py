@@ -100,7 +100,7 @@ class Reading(HTMLParser):
             self.sent[self._area] += data
 
 
-texts = st.text(st.characters(codec="utf-8", exclude_categories=("Cc",)), max_size=20)
+texts = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=20)
 
 
 @given(texts, texts, st.lists(texts, min_size=1, max_size=3, unique=True))
