@@ -2,6 +2,8 @@
 
 import pytest
 
+from sequential.cli import webhooks
+from sequential.core.webhook import STYLES
 from support.command_line import Project
 
 CODE = "def main(payload):\n    return payload\n"
@@ -104,3 +106,7 @@ def test_those_of_config_json_are_listed_with_what_is_wrong(project: Project) ->
     assert (listed["origin"], "is no path" in listed["problem"]) == ("config.json", True)
     refused = project("webhooks", "delete", "deploy", "push")
     assert (refused.code, "config.json of deploy" in refused.err) == (2, True)
+
+
+def test_the_styles_are_those_there_are() -> None:
+    assert webhooks.STYLES == STYLES

@@ -7,7 +7,6 @@ import click
 from sequential.cli import output
 from sequential.cli.project import Project
 from sequential.cli.usage import GroupWithExample, WithExample
-from sequential.core.webhook import STYLES
 from sequential.errors import WebhookNotFoundError
 
 if TYPE_CHECKING:
@@ -17,14 +16,16 @@ if TYPE_CHECKING:
     from sequential.runner.engine import Engine
     from sequential.runner.webhooks import Registered, Webhooks
 
+STYLES = ("hmac", "github", "stripe", "slack", "bearer")  # those of core.webhook
+
 
 @click.group(
     "webhooks",
     short_help="Begin or answer runs when other systems say so.",
     cls=GroupWithExample,
     example="""
-    keys set github/webhook
-    webhooks set deploy push --style github --secret github/webhook
+    keys set github
+    webhooks set deploy push --style github --secret github
     webhooks url deploy push
     """,
 )
@@ -72,9 +73,9 @@ def list_command(project: Project, task: str | None, as_json: bool) -> None:
     short_help="Keep a webhook, or change one.",
     cls=WithExample,
     example="""
-    webhooks set deploy push --style github --secret github/webhook
-    webhooks set charge paid --style stripe --secret stripe/webhook --start amount=$.data.amount
-    webhooks set refund decided --secret shop/webhook --answer decision --run $.refund.run
+    webhooks set deploy push --style github --secret github
+    webhooks set deploy push --start branch=$.ref
+    webhooks set refund word --answer word --run $.order
     """,
 )
 @click.argument("task")
