@@ -117,13 +117,12 @@ def create_task_command(
 def list_command(project: Project, verbose: bool, as_json: bool) -> None:
     """All tasks, how their runs stand, and which runs wait for somebody to go on."""
     from sequential.cli import documents, remarks
-    from sequential.runner.webhooks import Webhooks
 
     async def load(engine: "Engine") -> "tuple[list[TaskFunction], list[TaskRun]]":
         tasks, runs = await engine.list_tasks(), await engine.list_runs()
         if as_json:
             schedules = await engine.schedules.list()
-            webhooks = await Webhooks(engine).list()
+            webhooks = await engine.webhooks.list()
             output.document(
                 [
                     documents.task_document(
@@ -159,13 +158,12 @@ def list_command(project: Project, verbose: bool, as_json: bool) -> None:
 def describe_command(project: Project, name: str, as_json: bool) -> None:
     """One task: its inputs, its policy, its schedules and webhooks, and how its runs stand."""
     from sequential.cli import documents
-    from sequential.runner.webhooks import Webhooks
 
     async def load(
         engine: "Engine",
     ) -> "tuple[TaskFunction, list[TaskRun], list[Scheduled], list[Registered]]":
         task, runs = await engine.get_task(name), await engine.list_runs(name)
-        return task, runs, await engine.schedules.list(name), await Webhooks(engine).list(name)
+        return task, runs, await engine.schedules.list(name), await engine.webhooks.list(name)
 
     task, runs, schedules, webhooks = project.with_engine(load, task=name)
     if as_json:

@@ -51,11 +51,10 @@ def webhooks_command() -> None:
 @click.pass_obj
 def list_command(project: Project, task: str | None, as_json: bool) -> None:
     """All webhooks, or those of a task."""
-    from sequential.runner.webhooks import Webhooks
 
     async def load(engine: "Engine") -> "list[tuple[Registered, str]]":
         base = engine.approvals.base_url
-        return [(one, base + one.path) for one in await Webhooks(engine).list(task)]
+        return [(one, base + one.path) for one in await engine.webhooks.list(task)]
 
     found = project.with_engine(load, task=task)
     if as_json:
@@ -105,10 +104,9 @@ def set_command(project: Project, /, *, task: str, name: str, as_json: bool, **g
         raise click.UsageError("--answer and --run go together")
     if given["event"] is not None and given["fields"]:
         raise click.UsageError("give one of --start and --answer")
-    from sequential.runner.webhooks import Webhooks
 
     async def keep(engine: "Engine") -> "tuple[Registered, str]":
-        webhooks = Webhooks(engine)
+        webhooks = engine.webhooks
         done = await webhooks.set(task, await _changed(webhooks, task, name, given))
         return done, engine.approvals.base_url + done.path
 
@@ -137,10 +135,9 @@ def set_command(project: Project, /, *, task: str, name: str, as_json: bool, **g
 @click.pass_obj
 def delete_command(project: Project, task: str, name: str) -> None:
     """Remove a webhook that was set; one of its name in config.json counts again."""
-    from sequential.runner.webhooks import Webhooks
 
     async def remove(engine: "Engine") -> None:
-        await Webhooks(engine).delete(task, name)
+        await engine.webhooks.delete(task, name)
 
     project.with_engine(remove, task=task)
     output.out(f"deleted  {output.clean(f'{task}/{name}')}")
@@ -159,10 +156,9 @@ def delete_command(project: Project, task: str, name: str) -> None:
 @click.pass_obj
 def url_command(project: Project, task: str, name: str) -> None:
     """The address to give to the other system: of server.public_url, if that is set."""
-    from sequential.runner.webhooks import Webhooks
 
     async def load(engine: "Engine") -> "tuple[Registered, str]":
-        return await Webhooks(engine).get(task, name), engine.approvals.base_url
+        return await engine.webhooks.get(task, name), engine.approvals.base_url
 
     found, base = project.with_engine(load, task=task)
     output.out(output.clean(base + found.path))

@@ -42,6 +42,7 @@ from sequential.runner.run_handle import Run
 from sequential.runner.schedules import Schedules
 from sequential.runner.task_executor import TaskExecutor
 from sequential.runner.tokens import Tokens
+from sequential.runner.webhooks import Webhooks
 from sequential.runtimes.registry import Runtimes
 from sequential.services.base import Service
 from sequential.services.registry import Services
@@ -65,6 +66,7 @@ class Engine(Catalogue):
     audit: Audit
     services: Services
     approvals: Approvals
+    webhooks: Webhooks
 
     def __init__(
         self,
@@ -126,6 +128,7 @@ class Engine(Catalogue):
         self.schedules = Schedules(
             parts.storage, parts.settings, self.create_run, self.get_task, self.now
         )
+        self.webhooks = Webhooks(self)
         lasting = parts.lasting or (lambda: parts.secret)
         self.approvals = Approvals(
             parts.storage,

@@ -17,7 +17,7 @@ from litestar.params import FromPath, FromQuery, JSONBody, PathParameter
 from sequential.core.model import Status
 from sequential.core.webhook import Answering, Style, Webhook
 from sequential.errors import ConfigError, WebhookNotFoundError
-from sequential.runner.webhooks import Registered, Webhooks
+from sequential.runner.webhooks import Registered
 from sequential.web.errors import SOON, Refused
 from sequential.web.handlers import TheEngine, TheSettings, delete, get, post, put
 from sequential.web.records import Page
@@ -75,7 +75,7 @@ async def deliver(
     body = await request.body()
     headers = {key: request.headers[key] for key in request.headers}
     try:
-        received = await Webhooks(engine).receive(
+        received = await engine.webhooks.receive(
             task, name, headers, body, lambda: _content(headers.get("content-type", ""), body)
         )
     except ConfigError as error:
@@ -124,7 +124,7 @@ async def list_webhooks(
     task: FromQuery[str | None] = None,
 ) -> Page[ListedWebhook]:
     """By task and name, with those of config.json."""
-    found = await Webhooks(engine).list(task)
+    found = await engine.webhooks.list(task)
     return Page([_listed(request, settings, one) for one in found])
 
 
@@ -132,7 +132,7 @@ async def list_webhooks(
 async def show(
     request: AnyRequest, engine: TheEngine, settings: TheSettings, task: TaskName, name: Name
 ) -> ListedWebhook:
-    return _listed(request, settings, await Webhooks(engine).get(task, name))
+    return _listed(request, settings, await engine.webhooks.get(task, name))
 
 
 @put("/webhooks/{task:str}/{name:str}", summary="Keep a webhook")
@@ -145,7 +145,7 @@ async def keep(
     name: Name,
 ) -> Response[ListedWebhook]:
     """New (201), or in place of one of its name (200), also of one in config.json."""
-    webhooks = Webhooks(engine)
+    webhooks = engine.webhooks
     webhook = Webhook(name, **msgspec.structs.asdict(data))
     try:
         await webhooks.get(task, name)
@@ -159,7 +159,7 @@ async def keep(
 @delete("/webhooks/{task:str}/{name:str}", summary="Remove a webhook")
 async def remove(engine: TheEngine, task: TaskName, name: FromPath[str]) -> None:
     """One of its name in config.json counts again."""
-    await Webhooks(engine).delete(task, name)
+    await engine.webhooks.delete(task, name)
 
 
 def public_url(request: AnyRequest, settings: ServerSettings) -> str:
