@@ -248,7 +248,7 @@ PUBLIC = """
     KeyValueAdapter Limits LocalService Progress RetryPolicy Run RunnerSettings Schedule Secret
     SequentialError Service ServiceClient Settings StackProcessor StackRun Status Step
     StorageAdapter SyncEngine SyncRun TaskConfig TaskExecutor TaskFunction TaskRun TryAgain
-    Worker __version__ create_adapter load_settings register_adapter registered_adapters
+    Webhook Worker __version__ create_adapter load_settings register_adapter registered_adapters
 """.split()
 
 

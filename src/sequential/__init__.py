@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         TaskRun,
     )
     from sequential.core.schedule import Schedule
+    from sequential.core.webhook import Webhook
     from sequential.errors import SequentialError
     from sequential.runner.engine import Engine
     from sequential.runner.progress import Progress, Step
@@ -61,6 +62,7 @@ _HOMES = {
         "TaskRun",
     ),
     "core.schedule": ("Schedule",),
+    "core.webhook": ("Webhook",),
     "errors": ("SequentialError",),
     "runner.engine": ("Engine",),
     "runner.progress": ("Progress", "Step"),
@@ -114,6 +116,7 @@ __all__ = [
     "TaskFunction",
     "TaskRun",
     "TryAgain",
+    "Webhook",
     "Worker",
     "__version__",
     "create_adapter",
