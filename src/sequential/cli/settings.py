@@ -179,6 +179,7 @@ def _in_force(project: Project) -> dict[str, Any]:
         "retry": retry,
         "http": http,
         "runner": runner,
+        "server": msgspec.to_builtins(settings.server),
         "services": msgspec.to_builtins(content.services),
     }
 

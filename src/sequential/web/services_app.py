@@ -222,6 +222,7 @@ def services_router(names: Collection[str] | None = None, path: str = "/") -> Ro
         path,
         route_handlers=[
             Router("/services", route_handlers=[list_services, *_OF_ONE]),
+            Router("/api/v1/services", route_handlers=[list_services, describe_service]),
             Router("/functions/v1", route_handlers=[*_OF_ONE]),
             Router("/api", route_handlers=[proxy_service, proxy_any]),
         ],
