@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import socket
 
     from sequential.runner.engine import Engine
+    from sequential.web.project_files import ProjectFiles
     from sequential.web.workshop import News, Problem, ShownTask, Workshop
 
 HOST = "127.0.0.1"  # what is half done is for nobody else
@@ -44,23 +45,25 @@ def dev_command(project: Project, *, port: int | None, adaptor: str | None) -> i
     here and on the page /dev. Runs in flight keep what they have; what is broken changes nothing.
     With a database, tasks are copied into it as `sync-tasks` does.
     """
+    import asyncio
+
     from sequential.cli.serve import needs_server_extra
 
     project = project.with_storage(adaptor)
     _check_is_project(project)
     with needs_server_extra():
-        from sequential.web.project_files import ProjectFiles  # noqa: F401 - it has to be there
+        from sequential.web.project_files import ProjectFiles
         from sequential.web.server import listening
     port = project.settings.server.port if port is None else port
     listener = listening(HOST, port)
     try:
         while True:
+            files = ProjectFiles(project.folder, project.settings.tasks)  # before they are read
             try:
-                code = _serve(project, listener)
+                code = _serve(project, listener, files)
             except ServiceLoadError as error:
                 output.err(f"{output.one_line(str(error))}; beginning when that is mended")
-                _wait_for_edit(project)
-                code = None
+                code = asyncio.run(_until_edited(files))
             if code is not None:
                 return code
             project = project.with_storage(None)  # reads its settings again
@@ -68,17 +71,10 @@ def dev_command(project: Project, *, port: int | None, adaptor: str | None) -> i
         listener.close()
 
 
-def _wait_for_edit(project: Project) -> None:
-    """Return when a file of the project has been saved."""
-    import asyncio
-
-    from sequential.web.project_files import ProjectFiles
-
-    async def wait() -> None:
-        files = ProjectFiles(project.folder, project.settings.tasks)
-        await anext(files.edits())
-
-    asyncio.run(wait())
+async def _until_edited(files: "ProjectFiles") -> None:
+    """Return when something of the project has been saved."""
+    async for _ in files.edits():
+        return
 
 
 def _check_is_project(project: Project) -> None:
@@ -97,7 +93,7 @@ def _check_is_project(project: Project) -> None:
     click.get_current_context().invoke(init_command)
 
 
-def _serve(project: Project, listener: "socket.socket") -> int | None:
+def _serve(project: Project, listener: "socket.socket", files: "ProjectFiles") -> int | None:
     """Serve until a signal comes; None when something in here broke, so that it begins again."""
     import asyncio
 
@@ -106,12 +102,13 @@ def _serve(project: Project, listener: "socket.socket") -> int | None:
     from sequential.cli.workers import report, report_trouble
     from sequential.runner.worker import Worker
     from sequential.web.dev import dev_app
-    from sequential.web.server import Server
+    from sequential.web.server import Server, address_of
     from sequential.web.workshop import Workshop
 
     async def work(engine: "Engine") -> int | None:
         settings = msgspec.structs.replace(project.settings.server, host=HOST)
-        workshop = Workshop(engine, project.read_settings, tell=_tell)
+        workshop = Workshop(engine, project.read_settings, files, tell=_tell)
+        engine.approvals.served_at(address_of(listener))
         server = Server(dev_app(engine, settings, workshop), settings)
         worker = Worker(engine, on_trouble=report_trouble)
         serving = asyncio.create_task(server.run_on(listener.dup()))
