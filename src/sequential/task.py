@@ -266,6 +266,8 @@ async def wait_for_event(
     if timeout is not None:
         given["timeout"] = timeout
     if schema is not None:
+        if not isinstance(schema, Mapping):
+            raise TypeError("wait_for_event() takes the schema as a dict")
         given["schema"] = dict(schema)
     return await _inside("wait_for_event()").call("events", "wait", (), given)
 

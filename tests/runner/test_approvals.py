@@ -77,8 +77,9 @@ except ValueError as error:
     assert run.value.startswith("wait_for_event(): the schema makes no form: the field 'it' has")
 
 
-async def test_the_sandbox_refuses_a_schema_that_is_no_dict(engine: Engine) -> None:
-    run = await driven(engine, "await wait_for_event('word', schema='x')")
+@pytest.mark.parametrize("runtime", RUNTIMES)
+async def test_a_schema_is_a_dict(engine: Engine, runtime: str) -> None:
+    run = await driven(engine, "await wait_for_event('word', schema='x')", runtime)
     assert run.error.message == "wait_for_event() takes the schema as a dict"
 
 

@@ -1,5 +1,6 @@
 """Webhooks over HTTP: what is signed starts or answers a run once, and nothing else does."""
 
+import asyncio
 import hashlib
 import hmac
 import json
@@ -138,6 +139,15 @@ async def test_a_delivery_that_comes_again_does_nothing(
     if style == "github":
         other = await deliver(client, style, extra={"X-GitHub-Delivery": "d-2"})
         assert other.json()["run"] != first.json()["run"]
+
+
+async def test_of_deliveries_at_the_same_moment_one_counts(
+    client: httpx.AsyncClient, engine: Engine
+) -> None:
+    answers = await asyncio.gather(*(deliver(client, "stripe") for _ in range(10)))
+    assert sorted(one.status_code for one in answers) == [200] * 9 + [202]
+    assert len({one.json()["run"] for one in answers}) == 1
+    assert len(await engine.list_runs("paid")) == 1
 
 
 async def test_slack_delivers_again_with_a_new_time(
