@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 import httpx
 import pytest
 
-from sequential.core.model import InputField, TaskConfig
+from sequential.core.model import Allow, Bounds, InputField, TaskConfig
 from sequential.core.webhook import Answering, Webhook
 from sequential.runner.engine import Engine
 from web.test_runs import API, ended, started
@@ -301,6 +301,19 @@ async def test_a_webhook_without_its_secret_says_so_to_the_operator_only(
     assert "keys set hook" in caplog.text
     (listed, *_) = (await client.get(f"{API}/webhooks")).json()["items"]
     assert "keys set hook" in listed["problem"]
+
+
+async def test_a_secret_that_an_operator_does_not_permit_lets_nobody_in(
+    client: httpx.AsyncClient, engine: Engine
+) -> None:
+    """Else whoever sends a task could try what a secret is."""
+    hook = Webhook("w", "hook", "bearer")
+    for bounds, status in (Bounds(secrets=("other",)), 503), (Bounds(secrets=("hook",)), 202):
+        config = TaskConfig("sent", allow=Allow(within=(bounds,)), webhooks=(hook,))
+        await engine.store_task("sent", "def sent(): pass", config)
+        headers = headers_of("bearer", b"")
+        answer = await client.post("/webhooks/sent/w", json={}, headers=headers)
+        assert answer.status_code == status
 
 
 # --- which there are -----------------------------------------------------------------------------
