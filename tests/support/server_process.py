@@ -1,4 +1,4 @@
-"""`serve` in a process of its own, on a free port, in a project that is a folder."""
+"""`serve` or `dev` in a process of its own, on a free port, in a project that is a folder."""
 
 import asyncio
 import json
@@ -58,9 +58,11 @@ def is_alive(pid: int) -> bool:
 class ServerProcess:
     """A server; `url` is where it is. To be ended by its user: see `end`."""
 
-    def __init__(self, folder: Path, *arguments: str, storage: str = "folder") -> None:
+    def __init__(
+        self, folder: Path, *arguments: str, storage: str = "folder", command: str = "serve"
+    ) -> None:
         environment = {k: v for k, v in os.environ.items() if not k.startswith(OURS)}
-        given = ["--project", str(folder), "--storage", storage, "serve", "--port", "0"]
+        given = ["--project", str(folder), "--storage", storage, command, "--port", "0"]
         self.popen = subprocess.Popen(
             [SCRIPT, *given, *arguments],
             env=environment,

@@ -162,6 +162,8 @@ async def _announce(project: Project, listener: "socket.socket", workshop: "Work
         if not (state.tasks or state.checking or is_told):
             output.hint(f"  No task yet: {project.program} create-task hello --inputs name")
             is_told = True
+        if workshop.channel.is_over:
+            return
         await workshop.channel.wait(number, 60)
         state, number = workshop.state(), workshop.channel.number
     output.hint(f"  {_request(url, ready[0])}")

@@ -75,13 +75,15 @@ class News(NamedTuple):
 class Workshop:
     """Takes over what is edited, as long as `run` does. `channel` has the state for pages.
 
-    `read_settings` gives the settings as they are in the file, or raises; `tell` hears the news.
+    `read_settings` gives the settings as they are in the file, or raises; `files` are those of the
+    project as they were when the engine was opened, if not now; `tell` hears the news.
     """
 
     def __init__(
         self,
         engine: Engine,
         read_settings: Callable[[], Settings],
+        files: ProjectFiles | None = None,
         *,
         tell: Callable[[News], None] = lambda _: None,
     ) -> None:
@@ -90,7 +92,7 @@ class Workshop:
         self._engine = engine
         self._read_settings = read_settings
         self._tell = tell
-        self._files = ProjectFiles(settings.project, settings.tasks)
+        self._files = files or ProjectFiles(settings.project, settings.tasks)
         self._copies = engine.backend != "folder"
         self._tasks: dict[str, ShownTask] = {}
         self._due = dict.fromkeys(reversed(self._files.task_names()), False)  # True: it was saved
