@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
 
 from sequential.cli import output
 from sequential.cli.project import Project
@@ -106,6 +105,8 @@ def _serve(project: Project, listener: "socket.socket", files: "ProjectFiles") -
     from sequential.web.workshop import Workshop
 
     async def work(engine: "Engine") -> int | None:
+        import msgspec
+
         settings = msgspec.structs.replace(project.settings.server, host=HOST)
         workshop = Workshop(engine, project.read_settings, files, tell=_tell)
         engine.approvals.served_at(address_of(listener))

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
-import msgspec
 
 from sequential.cli import output
 from sequential.cli.project import Project
@@ -72,6 +71,8 @@ def serve_command(
     with needs_server_extra():
         from sequential.web.processes import allow_many_files, inherited
         from sequential.web.server import listening
+
+    import msgspec
 
     project = project.served()
     settings = project.settings.server

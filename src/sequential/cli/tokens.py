@@ -42,7 +42,7 @@ def tokens_command() -> None:
     example="""
     tokens create dashboard
     tokens create ci --role operate --expires 90d
-    tokens create guest --role operate --limits '{"hosts": ["api.example.com"], "runs": 5}'
+    tokens create guest --role operate --limits '{"runs": 5}'
     """,
 )
 @click.argument("name")
