@@ -12,17 +12,16 @@ committed by itself, so it survives whatever happens until the program can take 
 import asyncio
 import time
 from asyncio import FIRST_COMPLETED
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from sequential.core import journal, times
+from sequential.core.lapse import expired, timed_out
 from sequential.core.model import (
     Call,
     CallStatus,
     Commit,
     Failure,
-    Finished,
-    Frame,
     Raised,
     Snapshot,
     StackRun,
@@ -39,6 +38,7 @@ from sequential.errors import (
     NonDeterminismError,
     RuntimeDiedError,
 )
+from sequential.runner import turns
 from sequential.runner.cancelling import cancel
 from sequential.runner.child_runs import child_of
 from sequential.runner.clock import Clock
@@ -183,7 +183,7 @@ class Drive:
     async def _end_forgotten_children(self) -> None:
         """A process may have died between the turn that gave up a child and the child's end."""
         calls = await self._storage.load_calls(self.run.id, max(0, self.run.turn - RECENT))
-        given_up = [call for call in calls if call.operation == CHILD and _is_given_up(call)]
+        given_up = [call for call in calls if call.operation == CHILD and turns.is_given_up(call)]
         children = [await self._storage.get_task_run(child_of(call)) for call in given_up]
         await self._abandon([one.id for one in children if one and not one.status.is_final])
 
@@ -230,7 +230,7 @@ class Drive:
                 await self._park()
                 return None
             if self.run.deadline and self._seconds_until(self.run.deadline) <= 0:
-                await self._end(self._timed_out())
+                await self._end(timed_out(self.run))
                 return None
             if self._ready():
                 self._advancing = True
@@ -245,7 +245,7 @@ class Drive:
             if self._calls.is_quiet_for(self._settings.park_after):
                 expires_at = self._expires_at()
                 if expires_at and self._seconds_until(expires_at) <= 0:
-                    await self._end(self._expired())
+                    await self._end(expired(self.run))
                 else:
                     await self._park()
                 return None
@@ -348,16 +348,13 @@ class Drive:
         finally:
             await cancel([working, halted])
         if not self._stopping:
-            await self._end(self._timed_out())
+            await self._end(timed_out(self.run))
         return None
 
     async def _commit_turn(self, turn: Turn, batch: Sequence[StackRun], now: str) -> None:
         number = self.run.turn + 1
         waits = isinstance(turn.state, Waiting)
-        delivered = [
-            evolve(call, delivered_turn=number, delivered_order=order, delivered_at=now)
-            for order, call in enumerate(batch)
-        ]
+        delivered = turns.delivered(batch, number, now)
         notes = set(turn.notes)
         requested = [
             self._request(call, number, now, wanted=waits and call.sequence not in notes)
@@ -365,15 +362,15 @@ class Drive:
         ]
         self._calls.give_back(turn.dropped)
         left_alone = self._calls.children_of(turn.dropped)
-        dropped = self._dropped(turn.dropped, requested, number, now)
-        _settle_notes(turn.notes, requested, number, now)
+        dropped = turns.drop(turn.dropped, requested, self._calls.without(()), number, now)
+        turns.settle_notes(turn.notes, requested, number, now)
         left = [*self._calls.without([*delivered, *dropped]), *requested]
-        run = evolve(self.run, turn=number, crashes=0, where=_place(turn, left))
+        run = evolve(self.run, turn=number, crashes=0, where=turns.place(turn, left))
         if waits:
             run, _ = apply(run, Happening(Event.ADVANCE, wake_at=earliest(left)), now)
             snapshot, given_up = await self._due_snapshot(number), []
         else:
-            run, _ = apply(run, _ending(turn.state), self._now())
+            run, _ = apply(run, turns.ending(turn.state), self._now())
             failed_turn = number if isinstance(turn.state, Raised) else None
             run = evolve(run, failed_turn=failed_turn, expires_at=None)
             self.has_children = self._calls.has_children()
@@ -389,21 +386,6 @@ class Drive:
             self._calls.follow(delivered, requested)
         else:
             self._tell(Step.ENDED)
-
-    def _dropped(
-        self, numbers: Sequence[int], requested: list[StackRun], turn: int, now: str
-    ) -> list[StackRun]:
-        """The records of calls that the program gave up; new ones are changed in their place."""
-        given_up = {"status": CallStatus.CANCELLED, "delivered_turn": turn, "delivered_at": now}
-        wanted = set(numbers)
-        for index, call in enumerate(requested):
-            if call.sequence in wanted:
-                requested[index] = evolve(call, **given_up)
-        return [
-            evolve(call, **given_up, updated_at=now)
-            for call in self._calls.without(())
-            if call.sequence in wanted
-        ]
 
     def _request(self, call: Call, turn: int, now: str, *, wanted: bool) -> StackRun:
         """The record of a new call; one that the program did not wait for is never performed."""
@@ -487,32 +469,12 @@ class Drive:
             run = evolve(self.run, crashes=deaths, updated_at=self._now())
             await self._commit(Commit(run, self._token))
 
-    def _timed_out(self) -> Failure:
-        place = f", while waiting {_spot(self.run)}" if self.run.where else ""
-        timeout = f"{self.run.config.timeout:g}" if self.run.config.timeout else "?"
-        return Failure(
-            type="TimeoutError",
-            message=f"the run took longer than its timeout of {timeout} s{place}",
-            code="timeout",
-            traceback=(self.run.where,) if self.run.where else (),
-        )
-
     def _expires_at(self) -> str | None:
         """When the run has waited long enough for the answers that its program waits for."""
         if (ttl := self.run.config.ttl) is None:
             return None
         asked = [times.after(call.updated_at, ttl) for call in self._calls.unanswered()]
         return min(asked, default=None)
-
-    def _expired(self) -> Failure:
-        place = f" {_spot(self.run)}" if self.run.where else ""
-        return Failure(
-            type="TimeoutError",
-            message=f"expired: no answer came within the task's ttl of {self.run.config.ttl:g} s, "
-            f"while waiting{place}",
-            code="expired",
-            traceback=(self.run.where,) if self.run.where else (),
-        )
 
     async def _let_go(self) -> None:
         try:
@@ -533,40 +495,3 @@ class Drive:
 
     def _tell(self, step: Step, call: StackRun | None = None, text: str = "") -> None:
         self._observer(Progress(step, self.run, call, text))
-
-
-def _is_given_up(call: StackRun) -> bool:
-    return call.delivered_turn is not None and call.delivered_order is None
-
-
-def _settle_notes(numbers: Sequence[int], requested: list[StackRun], turn: int, now: str) -> None:
-    """Make records of what is only to be known; they are delivered in no order, to nobody."""
-    wanted = set(numbers)
-    done = {"status": CallStatus.COMPLETED, "delivered_turn": turn, "delivered_at": now}
-    for index, call in enumerate(requested):
-        if call.sequence in wanted:
-            requested[index] = evolve(call, **done)
-
-
-def _ending(state: Finished | Raised | Waiting) -> Happening:
-    match state:
-        case Finished(value=value):
-            return Happening(Event.COMPLETE, result=value)
-        case Raised(error=error):
-            return Happening(Event.FAIL, error=error)
-        case _:
-            raise AssertionError(state)
-
-
-def _spot(run: TaskRun) -> str:
-    """Where a run waits, for a message."""
-    assert run.where
-    return f"at line {run.where.line}" if run.config.graph is None else f"in {run.where.function}"
-
-
-def _place(turn: Turn, calls: Iterable[StackRun]) -> Frame | None:
-    """The expression the program waits at: that of the first call it waits for."""
-    if not isinstance(turn.state, Waiting):
-        return None
-    first = turn.state.calls[0]
-    return next((call.where for call in calls if call.sequence == first), None)
