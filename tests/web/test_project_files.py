@@ -1,6 +1,7 @@
 """Which files of a project count, and what a save is about."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -101,7 +102,12 @@ async def test_folders_may_come_later(tmp_path: Path) -> None:
     assert task.tasks == {"first"}
 
 
-def test_the_tasks_there_are(project: Path) -> None:
-    (project / "tasks/empty").mkdir()
+def test_the_tasks_there_are_those_that_were_edited_last_at_first(project: Path) -> None:
+    for name, seconds in (("old", 1000), ("new", 3000), ("hello", 2000), ("empty", 0)):
+        (project / "tasks" / name).mkdir(exist_ok=True)
+        if seconds:
+            code = project / "tasks" / name / "code.py"
+            code.write_text("")
+            os.utime(code, (seconds, seconds))
 
-    assert ProjectFiles(project, project / "tasks").task_names() == ["hello"]
+    assert ProjectFiles(project, project / "tasks").task_names() == ["new", "hello", "old"]

@@ -1,6 +1,7 @@
 """The files of a project that people edit, and which of them have changed."""
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
@@ -12,7 +13,11 @@ from sequential.config import FILE_NAME
 
 STEP = 20  # milliseconds without news after which a change is told
 LONGEST = 200  # milliseconds that changes may be collected for
-SWEEP = 500  # milliseconds to the next look where the system told of nothing
+SWEEP = 1000  # milliseconds to the next look where the system told of nothing
+
+
+# When a file was written, and a little more, in case that it was twice in a moment.
+Written = tuple[int, int, int]
 
 
 class Edited(NamedTuple):
@@ -66,8 +71,13 @@ class ProjectFiles:
                 await watching.aclose()
 
     def task_names(self) -> list[str]:
-        """The folders that hold something of a task, sorted."""
-        return sorted({path.parent.name for path in self._seen if self._is_of_task(path)})
+        """The folders that hold something of a task, those that were edited last at first."""
+        edited: dict[str, int] = {}
+        for path, (moment, *_) in self._seen.items():
+            if self._is_of_task(path):
+                name = path.parent.name
+                edited[name] = max(edited.get(name, 0), moment)
+        return sorted(edited, key=lambda name: (-edited[name], name))
 
     async def _look_again(self) -> Edited | None:
         seen = await asyncio.to_thread(self._look)
@@ -111,27 +121,29 @@ class ProjectFiles:
                 found.append(folder)
         return sorted(found)
 
-    def _look(self) -> dict[Path, tuple[int, int, int]]:
-        """When each file was written, and a little more, in case that it was twice in a moment."""
-        found: dict[Path, tuple[int, int, int]] = {}
-        for path in self._files():
-            try:
-                stat = path.stat()
-            except OSError:
-                continue
-            found[path] = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+    def _look(self) -> dict[Path, Written]:
+        """All files that count, with what tells one that was written again."""
+        found: dict[Path, Written] = {}
+        for folder in _folders_in(self._tasks):
+            found.update(_files_in(folder, ".py", ".js", ".json"))
+            found.pop(folder / "meta.json", None)  # the engine's own
+        for folder in (self._project, *self._packages()):
+            found.update(_files_in(folder, ".py"))
+        with contextlib.suppress(OSError):
+            found[self._project / FILE_NAME] = _written((self._project / FILE_NAME).stat())
         return found
 
-    def _files(self) -> Iterator[Path]:
-        yield self._project / FILE_NAME
-        for folder in _folders_in(self._tasks):
-            yield from (path for path in folder.glob("*.*") if _is_program_or_policy(path))
-        for folder in (self._project, *self._packages()):
-            yield from folder.glob("*.py")
+
+def _files_in(folder: Path, *endings: str) -> Iterator[tuple[Path, Written]]:
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.endswith(endings) and entry.name[0] != ".":
+                with contextlib.suppress(OSError):
+                    yield folder / entry.name, _written(entry.stat())
 
 
-def _is_program_or_policy(path: Path) -> bool:
-    return path.suffix in (".py", ".js", ".json") and path.name != "meta.json"
+def _written(stat: os.stat_result) -> Written:
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
 
 def _folders_in(folder: Path) -> list[Path]:

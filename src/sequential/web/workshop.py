@@ -138,9 +138,10 @@ class Workshop:
         forget_modules(edited.modules)
         if edited.services or edited.modules or has_other_http:
             told = edited.services or bool(edited.modules)
-            is_new = await self._take_services(http=has_other_http, is_told=told)
-            if told and is_new:  # what tasks may call is another thing now
-                self._due = dict.fromkeys(self._files.task_names(), False) | self._due
+            offered = self._offered()
+            await self._take_services(http=has_other_http, is_told=told)
+            if self._offered() != offered:  # what tasks may call is another thing now
+                self._due = dict.fromkeys(reversed(self._files.task_names()), False) | self._due
         for name in edited.tasks:
             self._due.pop(name, None)  # the newest is looked at first
             self._due[name] = True
@@ -164,21 +165,25 @@ class Workshop:
         self._tell(News("settings", text))
         return self._engine.settings.http != before
 
-    async def _take_services(self, *, http: bool, is_told: bool) -> bool:
-        """Load the services again; whether that has worked."""
+    async def _take_services(self, *, http: bool, is_told: bool) -> None:
         try:
             replaced = await renew_services(self._engine, http=http)
         except SequentialError as error:
             self._services = (Problem(message=str(error)),)
             self._tell(News("services", "the old ones stay", self._services))
-            return False
+            return
         was_wrong, self._services = bool(self._services), ()
         if is_told or was_wrong:
             self._tell(News("services", "loaded again"))
         if replaced:
             self._replaced.append(replaced)
             asyncio.get_running_loop().call_later(GRACE, self._forget, replaced)
-        return True
+
+    def _offered(self) -> dict[str, tuple[str, ...]]:
+        """The methods of the project's own services."""
+        services = self._engine.services
+        own = [name for name in services.names() if services.origin(name) == "project"]
+        return {name: tuple(found.methods()) for name in own if (found := services.find(name))}
 
     def _forget(self, replaced: list[Service]) -> None:
         if replaced in self._replaced:  # if not, all are closed already
