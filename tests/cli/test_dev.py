@@ -177,6 +177,19 @@ def test_tasks_are_copied_into_a_database_when_they_are_fine(begin: Begin) -> No
     dev.until_run("hello", "new")
 
 
+def test_it_ends_soon_also_when_a_page_is_open(begin: Begin) -> None:
+    dev = begin()
+    with dev.http.stream("GET", "/dev/events") as page:
+        lines = page.iter_lines()
+        until(lambda: next(lines).startswith("data: "), True)
+        begun = time.monotonic()
+        dev.signal(signal.SIGINT)
+        for _ in lines:
+            pass
+    assert dev.wait() == 130
+    assert time.monotonic() - begun < SOON
+
+
 def test_the_request_that_is_shown_works(begin: Begin) -> None:
     dev = begin()
     line = dev.until(r"^  (curl .*/tasks/.*)$")

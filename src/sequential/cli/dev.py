@@ -126,8 +126,9 @@ def _serve(project: Project, listener: "socket.socket", files: "ProjectFiles") -
             suggesting = asyncio.create_task(_announce(project, listener, workshop))
             parts = [serving, working, looking]
             await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
-            for part in (suggesting, looking):
-                part.cancel()
+            suggesting.cancel()
+            if not looking.cancelling():
+                looking.cancel()
             server.stop()
             worker.stop()
             ended = await asyncio.gather(*parts, suggesting, return_exceptions=True)

@@ -125,9 +125,9 @@ class Workshop:
             async for edited in self._files.edits():
                 await self._take(edited)
         finally:
+            self.channel.end()
             checking.cancel()
             await asyncio.gather(checking, return_exceptions=True)
-            self.channel.end()
             while self._replaced:
                 await _close(self._replaced.pop())
 
