@@ -2,9 +2,11 @@
 
 import contextlib
 import random
+import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import httpx
 import pytest
 
 from sequential.core.model import evolve
@@ -49,7 +51,21 @@ def postgres() -> Iterator[PostgresServer]:
 @pytest.fixture(scope="module")
 def tables(shared_project: SupabaseProject) -> SupabaseProject:
     shared_project.apply(TABLES)
+    wait_until_known(shared_project, "rpc/older_than?years=1")
     return shared_project
+
+
+def wait_until_known(project: SupabaseProject, path: str) -> None:
+    """PostgREST reads the schema again when it is told to, and not at once."""
+    headers = {"apikey": project.key, "Authorization": f"Bearer {project.key}"}
+    end = time.monotonic() + 30
+    while True:
+        answer = httpx.get(f"{project.url}/rest/v1/{path}", headers=headers)
+        if answer.status_code != 404:
+            answer.raise_for_status()
+            return
+        assert time.monotonic() < end, answer.text
+        time.sleep(0.02)
 
 
 @pytest.fixture

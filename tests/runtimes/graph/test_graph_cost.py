@@ -70,9 +70,9 @@ async def test_a_handler_costs_its_run_and_one_commit_of_the_graph(
         assert (await engine.run("job")).status is Status.COMPLETED
     # The graph is parked now and then when a handler is slow to start: hence not exact.
     assert seen["create_task_run"] == 21
-    assert 21 <= seen["claim"] <= 30
-    assert 41 <= seen["commit"] <= 60
-    assert seen["answer"] <= 10
+    assert 21 <= seen["claim"] <= 60
+    assert 41 <= seen["commit"] <= 90
+    assert seen["answer"] <= 40
 
 
 class Steps:
@@ -140,7 +140,7 @@ async def test_the_last_of_many_transitions_costs_what_the_first_does(
         steps.written, steps.loaded = [], []
         await transitions(engine, run.id, 10, together=1)
         assert max(steps.loaded) <= max(first[1])
-        assert len(steps.loaded) <= len(first[1]) + 3  # a folder is told of its own changes, too
+        assert len(steps.loaded) <= 2 * len(first[1])  # a folder is told of its own changes, too
         assert sum(steps.written) < sum(first[0]) * 1.2  # the numbers have more digits
         assert steps.searched == 0
         run = await engine.get_run(run.id)
