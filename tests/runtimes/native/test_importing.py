@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from sequential.runtimes.native import http_libraries
+from sequential.runtimes.native import patches
 from sequential.runtimes.native.importing import ImportHook, is_importing, rebind
 from support.http_lab import HttpLab
 
@@ -18,7 +18,7 @@ from support.http_lab import HttpLab
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Path]:
     """A folder that modules can be imported from; they are forgotten afterwards."""
-    http_libraries.install()  # it is done once in a process, and must not be undone here
+    patches.install()  # it is done once in a process, and must not be undone here
     known, finders = set(sys.modules), [*sys.meta_path]
     sys.path.insert(0, str(tmp_path))
     importlib.invalidate_caches()
