@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from sequential.runner.engine import Engine
 from support.browser import browser
 from support.live_server import serving
@@ -20,6 +22,7 @@ SCHEMA = {
 }
 
 
+@pytest.mark.timeout(400)  # apt-get may have to fetch a browser first
 async def test_somebody_approves_on_a_phone(engine: Engine, tmp_path: Path) -> None:
     run = await engine.create_run("approval")
     async with serving(engine) as live, browser() as chromium:
