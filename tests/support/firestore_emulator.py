@@ -2,7 +2,6 @@
 
 import atexit
 import contextlib
-import ctypes
 import functools
 import os
 import shutil
@@ -12,10 +11,11 @@ import subprocess
 import time
 from pathlib import Path
 
+from support.ending_with_us import ending_with_us
+
 _CLASS = "com.google.cloud.datastore.emulator.firestore.CloudFirestore"
 _BELOW = "platform/cloud-firestore-emulator/cloud-firestore-emulator.jar"
 _START = 60.0  # seconds
-_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
 
 def missing() -> str:
@@ -49,10 +49,9 @@ def address() -> str:
     quick = ["-Xmx400m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]  # to start, not to run
     command = ["java", *quick, "-cp", str(_jar()), _CLASS, "--host=127.0.0.1"]
     process = subprocess.Popen(
-        [*command, f"--port={port}"],
+        ending_with_us([*command, f"--port={port}"], signal.SIGKILL),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        preexec_fn=lambda: ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL),
     )
     atexit.register(_end, process)
     _wait(process, port)

